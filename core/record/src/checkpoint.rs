@@ -1,0 +1,275 @@
+//! Checkpoints: the only commit.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::durable;
+use crate::error::{Error, Result};
+use crate::folder::{FileMark, Mark, PhaseFolder};
+use crate::json;
+
+const STATE: &str = "state.json";
+const FORMAT: u64 = 1;
+/// A checkpoint that is being deleted.
+const PRUNED: &str = ".pruned-";
+/// A checkpoint in whose place a newer one of the same step is being put.
+const REPLACED: &str = ".replaced-";
+
+/// The checkpoints of a phase, each a folder `checkpoints/step-000050` that a user may hand to another tool.
+pub struct Checkpoints {
+    phase: PhaseFolder,
+    dir: PathBuf,
+}
+
+/// A checkpoint whose every byte has been verified.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint {
+    /// The folder.
+    pub path: PathBuf,
+    /// The number of finished steps.
+    pub step: u64,
+    /// What the caller gave.
+    pub state: Value,
+    /// How far the other files of the run were.
+    pub mark: Mark,
+}
+
+/// A checkpoint that could not be trusted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damaged {
+    /// The step it was made at.
+    pub step: u64,
+    /// Where it has been put.
+    pub set_aside: PathBuf,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// What [`Checkpoints::latest`] found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Latest {
+    /// The newest good checkpoint.
+    pub checkpoint: Option<Checkpoint>,
+    /// Newer ones that were damaged; the user must be told.
+    pub damaged: Vec<Damaged>,
+}
+
+impl Checkpoints {
+    pub(crate) fn new(phase: &PhaseFolder) -> Self {
+        Self { phase: phase.clone(), dir: phase.path().join("checkpoints") }
+    }
+
+    /// Commits: `fill` writes its files into the folder that it is given, and after that they, `state` and the lengths of
+    /// the run's other files appear together or not at all. Logs it, then deletes all but the newest `keep` checkpoints
+    /// (at least the new one stays). After an error the checkpoints are those from before.
+    pub fn write<E>(
+        &self,
+        step: u64,
+        keep: usize,
+        state: &Value,
+        fill: impl FnOnce(&Path) -> std::result::Result<(), E>,
+    ) -> Result<PathBuf>
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        durable::create_dir_all(&self.dir)?;
+        let path = self.dir.join(name(step));
+        let temporary = durable::temporary(&path);
+        durable::remove(&temporary)?;
+        if let Err(error) = self.prepare(&path, &temporary, step, state, fill) {
+            // The space it takes may be what the user lacks. The first error is the one to report.
+            let _ = fs::remove_dir_all(&temporary);
+            return Err(error);
+        }
+        let replaced = self.dir.join(format!("{REPLACED}{}", name(step)));
+        if path.exists() {
+            durable::rename(&path, &replaced)?;
+        }
+        durable::rename(&temporary, &path)?;
+        durable::sync_dir(&self.dir)?;
+        let phase = self.phase.name.as_ref().map_or(Value::Null, |name| Value::String(name.clone()));
+        self.phase.inner.events().append("checkpoint", &[("phase", phase), ("step", step.into())])?;
+        durable::remove(&replaced)?;
+        let superseded = std::mem::take(&mut self.phase.inner.ledger().superseded);
+        superseded.iter().try_for_each(|path| durable::remove(path))?;
+        self.prune(keep)?;
+        Ok(path)
+    }
+
+    /// Makes the whole checkpoint durable under its temporary name.
+    fn prepare<E>(
+        &self,
+        path: &Path,
+        temporary: &Path,
+        step: u64,
+        state: &Value,
+        fill: impl FnOnce(&Path) -> std::result::Result<(), E>,
+    ) -> Result<()>
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        fs::create_dir(temporary).map_err(Error::io("create the folder", temporary))?;
+        fill(temporary).map_err(|error| Error::Fill { path: path.to_owned(), source: error.into() })?;
+        let mut files = BTreeMap::new();
+        for file in durable::sync_tree(temporary)? {
+            let mark = sum(&temporary.join(&file)).map_err(Error::io("read", &temporary.join(&file)))?;
+            files.insert(file, mark);
+        }
+        if files.contains_key(STATE) {
+            let what = format!("`{STATE}` is the name of the checkpoint's own file");
+            return Err(Error::Shape { path: path.to_owned(), what });
+        }
+        let mark = self.phase.inner.mark()?;
+        let mut document =
+            json!({ "format": FORMAT, "step": step, "files": marks(&files), "run": run(&mark), "state": state });
+        let hash = json::hash(&document);
+        document["blake3"] = Value::String(hash);
+        durable::write_synced(&temporary.join(STATE), json::pretty(&document).as_bytes())?;
+        durable::sync_dir(temporary)
+    }
+
+    /// Deletes all but the newest `keep`. A checkpoint loses its name first, so that none is ever half there.
+    fn prune(&self, keep: usize) -> Result<()> {
+        let steps = self.steps()?;
+        for step in steps.iter().rev().skip(keep.max(1)) {
+            let pruned = self.dir.join(format!("{PRUNED}{}", name(*step)));
+            durable::remove(&pruned)?;
+            durable::rename(&self.dir.join(name(*step)), &pruned)?;
+            durable::sync_dir(&self.dir)?;
+            durable::remove(&pruned)?;
+        }
+        Ok(())
+    }
+
+    /// Finishes what a killed process had begun.
+    pub(crate) fn recover(&self) -> Result<()> {
+        for found in durable::names(&self.dir)? {
+            if found.starts_with(PRUNED) {
+                durable::remove(&self.dir.join(found))?;
+            } else if let Some(step) = found.strip_prefix(REPLACED) {
+                if self.dir.join(step).exists() {
+                    durable::remove(&self.dir.join(found))?;
+                } else {
+                    durable::rename(&self.dir.join(&found), &self.dir.join(step))?;
+                    durable::sync_dir(&self.dir)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The steps that have a checkpoint, ascending; whether they are good is not looked at.
+    pub fn steps(&self) -> Result<Vec<u64>> {
+        let names = durable::names(&self.dir)?;
+        let mut steps: Vec<u64> = names.iter().filter_map(|found| step_of(found)).collect();
+        steps.sort_unstable();
+        Ok(steps)
+    }
+
+    /// The newest checkpoint that is whole. Newer ones that are not are renamed to `step-000050.damaged`, so that no tool
+    /// takes them for good, and reported.
+    pub fn latest(&self) -> Result<Latest> {
+        let mut latest = Latest::default();
+        for step in self.steps()?.into_iter().rev() {
+            let path = self.dir.join(name(step));
+            match verify(&path, step)? {
+                Ok(checkpoint) => {
+                    latest.checkpoint = Some(checkpoint);
+                    break;
+                }
+                Err(reason) => {
+                    let mut aside = (1u32..).map(|n| match n {
+                        1 => self.dir.join(format!("{}.damaged", name(step))),
+                        n => self.dir.join(format!("{}.damaged-{n}", name(step))),
+                    });
+                    let set_aside = aside.find(|aside| !aside.exists()).unwrap_or_else(|| path.clone());
+                    durable::rename(&path, &set_aside)?;
+                    durable::sync_dir(&self.dir)?;
+                    latest.damaged.push(Damaged { step, set_aside, reason });
+                }
+            }
+        }
+        Ok(latest)
+    }
+}
+
+fn name(step: u64) -> String {
+    format!("step-{step:06}")
+}
+
+fn step_of(found: &str) -> Option<u64> {
+    let step = found.strip_prefix("step-")?.parse().ok()?;
+    (name(step) == found).then_some(step)
+}
+
+/// The length and hash of a file.
+fn sum(path: &Path) -> std::io::Result<FileMark> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(File::open(path)?)?;
+    Ok(FileMark { bytes: hasher.count(), blake3: hasher.finalize().to_hex().to_string() })
+}
+
+fn marks(files: &BTreeMap<String, FileMark>) -> Value {
+    let mark = |file: &FileMark| json!({ "bytes": file.bytes, "blake3": file.blake3 });
+    Value::Object(files.iter().map(|(name, file)| (name.clone(), mark(file))).collect())
+}
+
+fn run(mark: &Mark) -> Value {
+    json!({ "files": marks(&mark.files), "timing_lines": mark.timing_lines })
+}
+
+/// Reads a checkpoint and compares every byte with what was recorded. The inner error says what is wrong with it; the
+/// outer one that this could not be found out.
+fn verify(path: &Path, step: u64) -> Result<std::result::Result<Checkpoint, String>> {
+    let file = path.join(STATE);
+    let text = match fs::read(&file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => return Err(Error::io("read", &file)(error)),
+        Err(error) => return Ok(Err(format!("`{STATE}` can't be read: {error}"))),
+    };
+    let Some(parts) = parse(&text) else {
+        return Ok(Err(format!("`{STATE}` is not as it was written")));
+    };
+    if parts.step != step {
+        return Ok(Err(format!("it is the checkpoint of step {}", parts.step)));
+    }
+    for (name, recorded) in &parts.files {
+        let file = path.join(name);
+        match sum(&file) {
+            Ok(found) if found == *recorded => {}
+            Ok(found) if found.bytes != recorded.bytes => {
+                return Ok(Err(format!("`{name}` has {} bytes, and had {}", found.bytes, recorded.bytes)));
+            }
+            Ok(_) => return Ok(Err(format!("the bytes of `{name}` have changed"))),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => return Err(Error::io("read", &file)(error)),
+            Err(error) => return Ok(Err(format!("`{name}` can't be read: {error}"))),
+        }
+    }
+    Ok(Ok(Checkpoint { path: path.to_owned(), step, state: parts.state, mark: parts.mark }))
+}
+
+struct Parts {
+    step: u64,
+    files: BTreeMap<String, FileMark>,
+    mark: Mark,
+    state: Value,
+}
+
+/// The parts of a `state.json`, if it has the hash that it says it has.
+fn parse(text: &[u8]) -> Option<Parts> {
+    let mut document: Value = serde_json::from_slice(text).ok()?;
+    let hash = document.as_object_mut()?.shift_remove("blake3")?;
+    if hash.as_str()? != json::hash(&document) || document.get("format")?.as_u64()? != FORMAT {
+        return None;
+    }
+    Some(Parts {
+        step: document.get("step")?.as_u64()?,
+        files: serde_json::from_value(document.get("files")?.clone()).ok()?,
+        mark: serde_json::from_value(document.get("run")?.clone()).ok()?,
+        state: document.get("state")?.clone(),
+    })
+}
