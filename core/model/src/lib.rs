@@ -1,1 +1,16 @@
-//! To be written.
+//! The transformer: what a checkpoint means, and the two walks over its weights.
+//!
+//! One set of weights serves a *sampling* walk (no graph, a cache with a slot for each sequence) and a *learning* walk
+//! (differentiable, whole sequences packed without padding). Both are the same function, [`transformer::Transformer::forward`],
+//! so that on the CPU the log-probability that learning computes is the sampled one bit for bit.
+//!
+//! This crate knows no reward, no loss, no optimiser, no pipeline file and no plugin. It must never decide what is worth
+//! learning, must never print, and must never read a clock: what it gives depends on files, weights and counters alone.
+
+pub mod chat_template;
+mod error;
+mod tokenizer;
+
+pub use chat_template::ChatTemplate;
+pub use error::{Error, Result};
+pub use tokenizer::Tokenizer;
