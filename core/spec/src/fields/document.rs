@@ -1,0 +1,227 @@
+//! The tables around the stages.
+
+use super::{
+    Bounds, COUNT, Fields, Kind, ROWS, Rule, choice, default, optional, required,
+    stages::{COLUMNS, FIELDS_CONFIG, SYSTEM, TEMPLATE, TOP_P},
+};
+
+/// A pipeline file.
+pub(crate) static PIPELINE: Fields = Fields {
+    name: "pipeline",
+    doc: "A pipeline: a DAG of stages over models and plugins.",
+    fields: &[
+        required("schema", Kind::Version, VERSION),
+        required("name", Kind::Name, "The pipeline's name; run folders are made under it."),
+        required("seed", Kind::Integer(0, i64::MAX), "All random numbers come from it."),
+        default("run", Kind::Table(&RUN), "{}", "How long, and where to."),
+        default("models", Kind::Map("model", &Kind::Table(&MODEL)), "{}", "Models by name."),
+        default("plugins", Kind::Map("plugin", &Kind::Table(&PLUGIN)), "{}", "Other people's code, by name."),
+        default("stages", Kind::Map("stage", &Kind::Stage), "{}", "Stages by name: the DAG."),
+        default(
+            "evaluations",
+            Kind::Map("evaluation", &Kind::Table(&EVALUATION)),
+            "{}",
+            "Evaluations by name; they run beside the DAG.",
+        ),
+    ],
+    rules: &[],
+};
+
+const VERSION: &str = "The version of this language: 1.";
+
+/// `[run]` of a pipeline.
+static RUN: Fields = Fields {
+    name: "run",
+    doc: "How long a pipeline runs, and where to.",
+    fields: &[
+        default("dir", Kind::Path(&[]), "\"runs\"", "The folder that the run's own folder is made in."),
+        optional("steps", COUNT, "Passes of the DAG. Needed where a stage learns or collects."),
+        optional(
+            "threads",
+            Kind::Integer(1, 1024),
+            "Threads of the compute pool; the number of processors if absent. Changes no number.",
+        ),
+        default("checkpoint", Kind::Table(&CHECKPOINT), "{}", "When state becomes durable. The last step always does."),
+    ],
+    rules: &[],
+};
+
+static CHECKPOINT: Fields = Fields {
+    name: "checkpoint",
+    doc: "When state becomes durable.",
+    fields: &[
+        default("every", COUNT, "10", "Steps between checkpoints."),
+        default("keep", COUNT, "3", "How many are kept."),
+    ],
+    rules: &[],
+};
+
+static MODEL: Fields = Fields {
+    name: "model",
+    doc: "A model: exactly one of `path` and `init`.",
+    fields: &[
+        optional("path", Kind::Path(&[]), "A Hugging Face folder."),
+        optional("init", Kind::Table(&INIT), "Random weights, drawn from the seed."),
+        default(
+            "device",
+            Kind::Choice(&[
+                choice("auto", "CUDA where the build and the machine have it, else the CPU."),
+                choice("cpu", "The CPU, in f32."),
+                choice("cuda", "The first NVIDIA GPU."),
+            ]),
+            "\"auto\"",
+            "Where it is computed.",
+        ),
+    ],
+    rules: &[Rule::ExactlyOne(&["path", "init"])],
+};
+
+static INIT: Fields = Fields {
+    name: "init",
+    doc: "A model with random weights.",
+    fields: &[
+        required("config", Kind::Path(&["json"]), "A `config.json`."),
+        required("tokenizer", Kind::Path(&["json"]), "A `tokenizer.json`."),
+        optional("chat_template", Kind::Path(&["jinja"]), "A Jinja chat template to store beside the weights."),
+    ],
+    rules: &[],
+};
+
+static PLUGIN: Fields = Fields {
+    name: "plugin",
+    doc: "Foreign code and what it may spend: exactly one of `builtin`, `wasm` and `rhai`.",
+    fields: &[
+        optional("builtin", Kind::Name, "The name of a plugin that the tool carries."),
+        optional("wasm", Kind::Path(&["wasm", "wat"]), "A WebAssembly component."),
+        optional("rhai", Kind::Path(&["rhai"]), "A Rhai script."),
+        default(
+            "limits",
+            Kind::Table(&LIMITS),
+            "{}",
+            "What it may spend. Components need `fuel` and `memory`, scripts `operations`.",
+        ),
+    ],
+    rules: &[Rule::ExactlyOne(&["builtin", "wasm", "rhai"])],
+};
+
+static LIMITS: Fields = Fields {
+    name: "limits",
+    doc: "What a plugin may spend.",
+    fields: &[
+        optional("fuel", COUNT, "WebAssembly fuel for one completion, or one row of a generator. Components need it."),
+        optional(
+            "memory",
+            Kind::Size(1 << 16, 1 << 32),
+            "Linear memory, the sum over a component's memories. Components need it.",
+        ),
+        optional(
+            "operations",
+            COUNT,
+            "Rhai operations for one completion, or one row of a generator. Scripts need it.",
+        ),
+        default("output", Kind::Size(1, 1 << 32), "\"1 MiB\"", "What one call may return."),
+        default("log", Kind::Size(0, 1 << 32), "\"64 KiB\"", "What one call may log."),
+    ],
+    rules: &[],
+};
+
+static EVALUATION: Fields = Fields {
+    name: "evaluation",
+    doc: "Questions that are put to a model at certain steps: exactly one of `data` and `plugin` asks them.",
+    fields: &[
+        required("model", Kind::Reference("model"), "The model."),
+        optional("data", ROWS, "A `.jsonl` or `.parquet` file of questions."),
+        optional("columns", Kind::Table(&COLUMNS), "Which column of the file is what."),
+        optional("limit", COUNT, "At most so many rows of the file, from the first."),
+        optional("plugin", Kind::Reference("plugin"), "A plugin that makes the questions (world `generator`)."),
+        FIELDS_CONFIG,
+        optional("count", COUNT, "The plugin's rows 0 to `count` - 1 are the questions."),
+        TEMPLATE,
+        SYSTEM,
+        required(
+            "verify",
+            Kind::OneOrMore(&Kind::Reference("stage")),
+            "The verify stage that judges, or several; right means a score of at least 1 from the first.",
+        ),
+        default("samples", COUNT, "1", "Completions a question."),
+        default("temperature", Kind::Number(Bounds::POSITIVE), "1.0", "Divides the logits."),
+        TOP_P,
+        required("max_tokens", COUNT, "The limit on a completion's tokens."),
+        default(
+            "greedy",
+            Kind::Boolean,
+            "false",
+            "Also one completion a question at temperature 0: `eval/NAME/greedy`.",
+        ),
+        default(
+            "at",
+            Kind::List(
+                &Kind::Choice(&[choice("start", "Before the first step."), choice("end", "After the last step.")]),
+                0,
+            ),
+            "[\"start\", \"end\"]",
+            "When it runs, beside `every`.",
+        ),
+        optional("every", COUNT, "Also after every so many steps."),
+    ],
+    rules: &[
+        Rule::ExactlyOne(&["data", "plugin"]),
+        Rule::Needs("data", "columns"),
+        Rule::Needs("columns", "data"),
+        Rule::Needs("limit", "data"),
+        Rule::Needs("plugin", "count"),
+        Rule::Needs("count", "plugin"),
+        Rule::Needs("config", "plugin"),
+    ],
+};
+
+/// A file with `[[phases]]`.
+pub(crate) static RECIPE: Fields = Fields {
+    name: "recipe",
+    doc: "A recipe: pipelines that run one after the other, each as a phase.",
+    fields: &[
+        required("schema", Kind::Version, VERSION),
+        required("name", Kind::Name, "The recipe's name; run folders are made under it."),
+        required(
+            "seed",
+            Kind::Integer(0, i64::MAX),
+            "Replaces the seed of each phase; a phase's random numbers also depend on its name.",
+        ),
+        default("run", Kind::Table(&RECIPE_RUN), "{}", "Where to."),
+        required("phases", Kind::List(&Kind::Table(&PHASE), 1), "The phases in order."),
+    ],
+    rules: &[],
+};
+
+static RECIPE_RUN: Fields = Fields {
+    name: "recipe-run",
+    doc: "Where a recipe runs to. Steps and checkpoints are said by its phases.",
+    fields: &[
+        default("dir", Kind::Path(&[]), "\"runs\"", "The folder that the run's own folder is made in."),
+        optional("threads", Kind::Integer(1, 1024), "Replaces the threads of each phase. Changes no number."),
+    ],
+    rules: &[],
+};
+
+/// One of `[[phases]]`.
+pub(crate) static PHASE: Fields = Fields {
+    name: "phase",
+    doc: "A pipeline file as a part of a recipe.",
+    fields: &[
+        required("name", Kind::Name, "The phase's name."),
+        required("pipeline", Kind::Path(&["toml"]), "The pipeline file."),
+        optional(
+            "init",
+            Kind::Origin,
+            "Where the weights of the model that learns come from instead: a folder, or `phase:NAME` for what that phase learned.",
+        ),
+        default(
+            "data",
+            Kind::Map("dataset stage", &Kind::Origin),
+            "{}",
+            "Where the rows of dataset stages come from instead, by stage: a file, or `phase:NAME` for what that phase collected.",
+        ),
+        default("set", Kind::Overrides, "{}", "Overrides by dotted path: `set = { \"run.steps\" = 10 }`."),
+    ],
+    rules: &[],
+};

@@ -1,0 +1,383 @@
+//! A checked tree, typed. Each function returns `None` only where the check let something pass that it should not have.
+
+use base::Limits;
+use indexmap::IndexMap;
+
+use crate::check::bytes_from_text;
+use crate::fields::{Fields, Kind, Need, stage_type};
+use crate::tree::{Entry, Node, Table, Value, parse_value};
+use crate::types::{
+    AdvantageScale, Checkpoints, Clip, Collect, Columns, Dataset, Device, DropRule, Evaluation, Feed, Filter, Generate,
+    Grpo, Kl, Learning, LearningRate, LossMean, Model, ModelSource, OnUndecided, Optimizer, Order, Origin, Pipeline,
+    Plugin, PluginSource, Questions, Reward, RewardRule, Run, Sample, Schedule, Sft, Source, Stage, StageKind, Verify,
+};
+
+/// Puts the default of each absent key into a checked table, at the table's own place.
+pub(crate) fn fill_defaults(node: &mut Node, fields: &'static Fields) {
+    let at = node.span.clone();
+    let Some(table) = node.as_table_mut() else { return };
+    for field in fields.fields {
+        if let Need::Default(toml) = field.need
+            && !table.contains_key(field.name)
+            && let Some(mut value) = parse_value(&at.file, toml, 0)
+        {
+            place(&mut value, &at);
+            table.insert(field.name.to_owned(), Entry { key: at.clone(), node: value });
+        }
+        if let Some(entry) = table.get_mut(field.name) {
+            fill_value(&mut entry.node, &field.kind);
+        }
+    }
+}
+
+fn fill_value(node: &mut Node, kind: &'static Kind) {
+    match (kind, &mut node.value) {
+        (Kind::Table(fields), Value::Table(_)) => fill_defaults(node, fields),
+        (Kind::List(kind, _) | Kind::OneOrMore(kind), Value::Array(items)) => {
+            items.iter_mut().for_each(|item| fill_value(item, kind));
+        }
+        (Kind::Map(_, kind), Value::Table(table)) => {
+            table.values_mut().for_each(|entry| fill_value(&mut entry.node, kind));
+        }
+        (Kind::Stage, _) => {
+            if let Some(stage) = node.text("type").and_then(stage_type) {
+                fill_defaults(node, stage.fields);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn place(node: &mut Node, at: &base::Span) {
+    node.span = at.clone();
+    match &mut node.value {
+        Value::Array(items) => items.iter_mut().for_each(|item| place(item, at)),
+        Value::Table(table) => table.values_mut().for_each(|entry| {
+            entry.key = at.clone();
+            place(&mut entry.node, at);
+        }),
+        _ => {}
+    }
+}
+
+/// A pipeline, from a tree with its defaults filled in.
+pub(crate) fn pipeline(root: &Node) -> Option<Pipeline> {
+    Some(Pipeline {
+        file: root.span.file.clone(),
+        name: string(root, "name")?,
+        seed: natural(root, "seed")?,
+        run: run(root.get("run")?)?,
+        models: map(root, "models", |entry| model(&entry.node))?,
+        plugins: map(root, "plugins", |entry| plugin(&entry.node))?,
+        stages: map(root, "stages", stage)?,
+        evaluations: map(root, "evaluations", |entry| evaluation(&entry.node))?,
+    })
+}
+
+/// What an `init` or an element of `data` names.
+pub(crate) fn origin(node: &Node) -> Option<Origin> {
+    Some(match node.as_text()?.strip_prefix("phase:") {
+        Some(phase) => Origin::Phase(phase.to_owned()),
+        None => Origin::Path(node.path()?),
+    })
+}
+
+fn run(node: &Node) -> Option<Run> {
+    let checkpoint = node.get("checkpoint")?;
+    Some(Run {
+        dir: node.get("dir")?.path()?,
+        steps: natural(node, "steps").unwrap_or(0),
+        threads: count(node, "threads"),
+        checkpoint: Checkpoints { every: natural(checkpoint, "every")?, keep: count(checkpoint, "keep")? },
+    })
+}
+
+fn model(node: &Node) -> Option<Model> {
+    let source = match node.get("init") {
+        Some(init) => ModelSource::Init {
+            config: init.get("config")?.path()?,
+            tokenizer: init.get("tokenizer")?.path()?,
+            chat_template: init.get("chat_template").and_then(Node::path),
+        },
+        None => ModelSource::Path(node.get("path")?.path()?),
+    };
+    let device = match node.text("device")? {
+        "cpu" => Device::Cpu,
+        "cuda" => Device::Cuda,
+        _ => Device::Auto,
+    };
+    Some(Model { source, device, span: node.span.clone() })
+}
+
+fn plugin(node: &Node) -> Option<Plugin> {
+    let source = if let Some(name) = node.text("builtin") {
+        PluginSource::Builtin(name.to_owned())
+    } else if let Some(path) = node.get("wasm") {
+        PluginSource::Wasm(path.path()?)
+    } else {
+        PluginSource::Rhai(node.get("rhai")?.path()?)
+    };
+    let limits = node.get("limits")?;
+    let limits = Limits {
+        fuel: natural(limits, "fuel"),
+        memory: limits.get("memory").and_then(size),
+        operations: natural(limits, "operations"),
+        output: limits.get("output").and_then(size),
+        log: limits.get("log").and_then(size),
+    };
+    Some(Plugin { source, limits, span: node.span.clone() })
+}
+
+fn stage(entry: &Entry) -> Option<Stage> {
+    let node = &entry.node;
+    let kind = match node.text("type")? {
+        "dataset" => StageKind::Dataset(Dataset { sources: list(node, "sources", source)?, feed: feed(node)? }),
+        "generate" => StageKind::Generate(Generate {
+            plugin: string(node, "plugin")?,
+            config: json(node.get("config")?),
+            count: natural(node, "count"),
+            feed: feed(node)?,
+            config_span: config_span(node),
+        }),
+        "sample" => StageKind::Sample(Sample {
+            model: string(node, "model")?,
+            group_size: count(node, "group_size")?,
+            temperature: schedule(node.get("temperature")?)?,
+            top_p: number(node, "top_p"),
+            top_k: count(node, "top_k"),
+            max_tokens: schedule(node.get("max_tokens")?)?,
+        }),
+        "verify" => StageKind::Verify(Verify {
+            plugin: string(node, "plugin")?,
+            sources: match node.get("sources") {
+                Some(_) => Some(list(node, "sources", |item| item.as_text().map(str::to_owned))?),
+                None => None,
+            },
+            config: json(node.get("config")?),
+            on_undecided: match node.text("on_undecided")? {
+                "drop" => OnUndecided::Drop,
+                "zero" => OnUndecided::Zero,
+                _ => OnUndecided::Fail,
+            },
+            max_undecided: number(node, "max_undecided")?,
+            config_span: config_span(node),
+        }),
+        "reward" => StageKind::Reward(Reward { rule: reward_rule(node)? }),
+        "filter" => StageKind::Filter(Filter {
+            drop: match node.get("drop") {
+                Some(_) => list(node, "drop", drop_rule)?,
+                None => Vec::new(),
+            },
+            plugin: node.text("plugin").map(|plugin| (plugin.to_owned(), config(node))),
+            config_span: config_span(node),
+        }),
+        "sft" => StageKind::Sft(Sft { learning: learning(node)? }),
+        "grpo" => StageKind::Grpo(grpo(node)?),
+        "collect" => StageKind::Collect(Collect { path: node.text("path")?.into() }),
+        _ => return None,
+    };
+    let inputs = node.items("inputs").iter().filter_map(|input| input.as_text().map(str::to_owned)).collect();
+    Some(Stage { inputs, kind, span: entry.key.clone() })
+}
+
+fn feed(node: &Node) -> Option<Feed> {
+    let order = match node.text("order")? {
+        "sequential" => Order::Sequential,
+        _ => Order::Shuffle,
+    };
+    let (template, system) = (template(node), string(node, "system"));
+    Some(Feed { prompts_per_step: count(node, "prompts_per_step")?, template, system, order })
+}
+
+/// A template's name as it stands, its path joined to its file's folder.
+fn template(node: &Node) -> Option<String> {
+    let template = node.get("template")?;
+    let text = template.as_text()?;
+    Some(if text.ends_with(".jinja") { template.path()?.to_string_lossy().into_owned() } else { text.to_owned() })
+}
+
+fn source(node: &Node) -> Option<Source> {
+    let path = node.get("path")?;
+    Some(Source {
+        name: string(node, "name")?,
+        path: path.path()?,
+        weight: number(node, "weight")?,
+        columns: columns(node.get("columns")?)?,
+        span: path.span.clone(),
+    })
+}
+
+fn columns(node: &Node) -> Option<Columns> {
+    Some(Columns {
+        prompt: string(node, "prompt")?,
+        reference: string(node, "reference"),
+        response: string(node, "response"),
+        fields: list(node, "fields", |item| item.as_text().map(str::to_owned))?,
+    })
+}
+
+fn reward_rule(node: &Node) -> Option<RewardRule> {
+    if let Some(plugin) = node.text("plugin") {
+        let plugin = plugin.to_owned();
+        return Some(RewardRule::Plugin { plugin, config: config(node), config_span: config_span(node) });
+    }
+    Some(RewardRule::Weights(map(node, "weights", |entry| schedule(&entry.node))?))
+}
+
+fn drop_rule(node: &Node) -> Option<DropRule> {
+    Some(match node.as_text()? {
+        "equal_rewards" => DropRule::EqualRewards,
+        "truncated" => DropRule::Truncated,
+        "non_positive" => DropRule::NonPositive,
+        _ => return None,
+    })
+}
+
+fn learning(node: &Node) -> Option<Learning> {
+    let adamw = node.get("optimizer")?;
+    let betas = adamw.get("betas")?.as_array()?;
+    let optimizer = Optimizer {
+        learning_rate: number(adamw, "learning_rate")?,
+        schedule: match adamw.text("schedule")? {
+            "cosine" => LearningRate::Cosine,
+            "linear" => LearningRate::Linear,
+            _ => LearningRate::Constant,
+        },
+        warmup: natural(adamw, "warmup")?,
+        min_ratio: number(adamw, "min_ratio")?,
+        betas: [betas.first()?.as_number()?, betas.get(1)?.as_number()?],
+        epsilon: number(adamw, "epsilon")?,
+        weight_decay: number(adamw, "weight_decay")?,
+        clip_norm: number(adamw, "clip_norm"),
+    };
+    Some(Learning {
+        model: string(node, "model")?,
+        minibatches: count(node, "minibatches")?,
+        optimizer,
+        router_bias_step: number(node, "router_bias_step")?,
+        tokens_per_pass: count(node, "tokens_per_pass")?,
+    })
+}
+
+fn grpo(node: &Node) -> Option<Grpo> {
+    let learning = learning(node)?;
+    let clip = node.get("clip")?;
+    let kl = match node.get("kl") {
+        Some(kl) => Some(Kl {
+            coefficient: number(kl, "coefficient")?,
+            model: string(kl, "model").unwrap_or_else(|| learning.model.clone()),
+            refresh_every: natural(kl, "refresh_every"),
+        }),
+        None => None,
+    };
+    Some(Grpo {
+        learning,
+        clip: Clip { low: number(clip, "low")?, high: number(clip, "high")? },
+        kl,
+        advantage: match node.text("advantage")? {
+            "none" => AdvantageScale::None,
+            _ => AdvantageScale::Group,
+        },
+        loss: match node.text("loss")? {
+            "token-mean" => LossMean::TokenMean,
+            _ => LossMean::SequenceMean,
+        },
+    })
+}
+
+fn evaluation(node: &Node) -> Option<Evaluation> {
+    let questions = match node.get("data") {
+        Some(data) => Questions::File {
+            path: data.path()?,
+            columns: columns(node.get("columns")?)?,
+            limit: count(node, "limit"),
+            span: data.span.clone(),
+        },
+        None => Questions::Plugin {
+            plugin: string(node, "plugin")?,
+            config: config(node),
+            count: natural(node, "count")?,
+            config_span: config_span(node),
+        },
+    };
+    let at = |word: &str| node.items("at").iter().any(|item| item.as_text() == Some(word));
+    Some(Evaluation {
+        model: string(node, "model")?,
+        questions,
+        template: template(node),
+        system: string(node, "system"),
+        verify: node.items("verify").iter().filter_map(|item| item.as_text().map(str::to_owned)).collect(),
+        samples: count(node, "samples")?,
+        temperature: number(node, "temperature")?,
+        top_p: number(node, "top_p"),
+        max_tokens: count(node, "max_tokens")?,
+        greedy: node.get("greedy")?.as_boolean()?,
+        at_start: at("start"),
+        at_end: at("end"),
+        every: natural(node, "every"),
+    })
+}
+
+fn schedule(node: &Node) -> Option<Schedule> {
+    let points = match node.as_array() {
+        Some(points) => points
+            .iter()
+            .map(|point| Some((natural(point, "from")?, point.get("value")?.as_number()?)))
+            .collect::<Option<_>>()?,
+        None => vec![(0, node.as_number()?)],
+    };
+    Some(Schedule { points })
+}
+
+fn size(node: &Node) -> Option<u64> {
+    let bytes = node.as_integer().or_else(|| bytes_from_text(node.as_text()?))?;
+    u64::try_from(bytes).ok()
+}
+
+fn config(node: &Node) -> serde_json::Value {
+    node.get("config").map_or_else(|| serde_json::Value::Object(serde_json::Map::new()), json)
+}
+
+fn config_span(node: &Node) -> base::Span {
+    node.get("config").map_or(node.span.clone(), |config| config.span.clone())
+}
+
+/// The JSON of a TOML value; a date becomes its text.
+pub(crate) fn json(node: &Node) -> serde_json::Value {
+    match &node.value {
+        Value::Boolean(boolean) => (*boolean).into(),
+        Value::Integer(integer) => (*integer).into(),
+        Value::Float(float) => (*float).into(),
+        Value::Text(text) | Value::Datetime(text) => text.as_str().into(),
+        Value::Array(items) => items.iter().map(json).collect(),
+        Value::Table(table) => {
+            let members = table.iter().map(|(key, entry)| (key.clone(), json(&entry.node)));
+            serde_json::Value::Object(members.collect())
+        }
+    }
+}
+
+fn string(node: &Node, key: &str) -> Option<String> {
+    node.text(key).map(str::to_owned)
+}
+
+fn natural(node: &Node, key: &str) -> Option<u64> {
+    u64::try_from(node.get(key)?.as_integer()?).ok()
+}
+
+fn count(node: &Node, key: &str) -> Option<usize> {
+    usize::try_from(node.get(key)?.as_integer()?).ok()
+}
+
+fn number(node: &Node, key: &str) -> Option<f64> {
+    node.get(key)?.as_number()
+}
+
+fn list<T>(node: &Node, key: &str, item: impl Fn(&Node) -> Option<T>) -> Option<Vec<T>> {
+    node.get(key)?.as_array()?.iter().map(item).collect()
+}
+
+fn map<T>(node: &Node, key: &str, value: impl Fn(&Entry) -> Option<T>) -> Option<IndexMap<String, T>> {
+    let table: &Table = node.get(key)?.as_table()?;
+    table.iter().map(|(name, entry)| Some((name.clone(), value(entry)?))).collect()
+}

@@ -1,0 +1,146 @@
+//! Overrides: `a.b=c` from the command line, and a phase's `set`.
+//!
+//! A path leads through tables by key, and through lists by number or by the `name` of the element:
+//! `stages.prompts.sources.math.path=train.jsonl`. What stands at its end is replaced as a whole; what does not exist is
+//! made, so that the check can say which key is unknown.
+
+use std::path::Path;
+
+use base::{Diagnostic, Span};
+
+use crate::fields::PHASE;
+use crate::files::SET;
+use crate::suggest::suggestion;
+use crate::tree::{Entry, Node, Table, Value, parse_value};
+
+/// One override.
+#[derive(Clone, Debug)]
+pub(crate) struct Override {
+    /// The keys and their places.
+    path: Vec<(String, Span)>,
+    /// What goes there.
+    value: Node,
+}
+
+/// Reads the overrides of the command line; the text is what spans of the file [`SET`] point into.
+pub(crate) fn read(arguments: &[String], findings: &mut Vec<Diagnostic>) -> (Vec<Override>, String) {
+    let (mut overrides, mut text) = (Vec::new(), String::new());
+    for argument in arguments {
+        let start = text.len();
+        text.push_str(argument);
+        text.push('\n');
+        let Some((path, value)) = argument.split_once('=') else {
+            let error = Diagnostic::error("bad-override", format!("`{argument}` sets nothing"));
+            let error = error.at(Span::new(SET, start..start + argument.len()), "has no `=`");
+            findings.push(error.help("write `--set run.steps=10`"));
+            continue;
+        };
+        let path = split(path, start);
+        if path.iter().any(|(key, _)| key.is_empty()) {
+            let error = Diagnostic::error("bad-override", format!("`{argument}` names no key"));
+            let error = error.at(Span::new(SET, start..start + argument.len()), "an empty key");
+            findings.push(error.help("write `--set run.steps=10`"));
+            continue;
+        }
+        let at = start + argument.len() - value.len();
+        overrides.push(Override { path, value: value_from(value, at) });
+    }
+    (overrides, text)
+}
+
+fn split(path: &str, start: usize) -> Vec<(String, Span)> {
+    let mut at = start;
+    let mut keys = Vec::new();
+    for part in path.split('.') {
+        let key = part.trim();
+        let from = at + (part.len() - part.trim_start().len());
+        keys.push((key.to_owned(), Span::new(SET, from..from + key.len())));
+        at += part.len() + 1;
+    }
+    keys
+}
+
+/// TOML where it is TOML, else the text as it stands: paths need no quotes within a shell's.
+fn value_from(text: &str, at: usize) -> Node {
+    match parse_value(Path::new(SET), text.trim_start(), at + text.len() - text.trim_start().len()) {
+        Some(Node { value: Value::Datetime(_), .. }) | None => {
+            Node { value: Value::Text(text.to_owned()), span: Span::new(SET, at..at + text.len()) }
+        }
+        Some(node) => node,
+    }
+}
+
+/// The overrides of a phase's `set`: keys with dots in quotes, or TOML's own dotted keys.
+pub(crate) fn of_set(set: &Node) -> Vec<Override> {
+    let mut overrides = Vec::new();
+    for (key, entry) in set.as_table().into_iter().flatten() {
+        let path: Vec<_> = key.split('.').map(|part| (part.to_owned(), entry.key.clone())).collect();
+        flatten(path, entry, &mut overrides);
+    }
+    overrides
+}
+
+/// A table that dotted keys made has no place of its own: the parser gives it that of its key.
+fn flatten(path: Vec<(String, Span)>, entry: &Entry, overrides: &mut Vec<Override>) {
+    match entry.node.as_table() {
+        Some(table) if entry.node.span == entry.key => {
+            for (key, below) in table {
+                let mut path = path.clone();
+                path.push((key.clone(), below.key.clone()));
+                flatten(path, below, overrides);
+            }
+        }
+        _ => overrides.push(Override { path, value: entry.node.clone() }),
+    }
+}
+
+/// Applies overrides to a document in order.
+pub(crate) fn apply(root: &mut Node, overrides: &[Override], findings: &mut Vec<Diagnostic>) {
+    let is_recipe = root.get("phases").is_some();
+    for change in overrides {
+        match change.path.as_slice() {
+            [phases, phase, key, ..] if is_recipe && phases.0 == "phases" && PHASE.field(&key.0).is_none() => {
+                let below = &change.path[2..];
+                let dotted = below.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>().join(".");
+                let span = Span { start: below[0].1.start, ..below[below.len() - 1].1.clone() };
+                let path = [phases.clone(), phase.clone(), ("set".to_owned(), span.clone()), (dotted, span)];
+                put(root, &path, &change.value, findings);
+            }
+            path => put(root, path, &change.value, findings),
+        }
+    }
+}
+
+fn put(node: &mut Node, path: &[(String, Span)], value: &Node, findings: &mut Vec<Diagnostic>) {
+    let Some(((key, span), below)) = path.split_first() else {
+        *node = value.clone();
+        return;
+    };
+    let (kind, at) = (node.kind(), node.span.clone());
+    match &mut node.value {
+        Value::Table(table) => {
+            let entry = table.entry(key.clone()).or_insert_with(|| {
+                // The file's folder stays that of the document for what defaults fill in below.
+                Entry { key: span.clone(), node: Node { value: Value::Table(Table::new()), span: at } }
+            });
+            put(&mut entry.node, below, value, findings);
+        }
+        Value::Array(items) => {
+            let names: Vec<String> = items.iter().filter_map(|item| Some(item.text("name")?.to_owned())).collect();
+            let index = key.parse().ok().or_else(|| items.iter().position(|item| item.text("name") == Some(key)));
+            match index.and_then(|index: usize| items.get_mut(index)) {
+                Some(item) => put(item, below, value, findings),
+                None => {
+                    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                    let error = Diagnostic::error("bad-override", format!("the list has no element `{key}`"));
+                    let error = error.at(span.clone(), "no such element");
+                    findings.push(Diagnostic { help: suggestion(key, &names), ..error });
+                }
+            }
+        }
+        _ => {
+            let error = Diagnostic::error("bad-override", format!("there is no `{key}` to set in {kind}"));
+            findings.push(error.at(span.clone(), "leads nowhere").label(at, format!("is {kind}")));
+        }
+    }
+}

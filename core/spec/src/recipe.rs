@@ -1,0 +1,171 @@
+//! Recipes: the phases, their files, and what each takes over from those before it.
+
+use base::Diagnostic;
+use indexmap::IndexMap;
+
+use crate::files::Files;
+use crate::rules::Dag;
+use crate::suggest::{list, nearest};
+use crate::tree::{Node, Table};
+use crate::types::{Phase, Recipe};
+use crate::{lower, overrides, read_pipeline};
+
+/// A phase before it is typed.
+struct Part {
+    name: String,
+    root: Option<Node>,
+}
+
+/// Reads the files of a recipe's phases and types the whole, if nothing is wrong anywhere.
+pub(crate) fn read(root: &Node, files: &mut Files, findings: &mut Vec<Diagnostic>) -> Option<Recipe> {
+    let mut parts: Vec<Part> = Vec::new();
+    let phases = root.get("phases").and_then(Node::as_array).unwrap_or_default();
+    let names: Vec<&str> = phases.iter().filter_map(|phase| phase.text("name")).collect();
+    for phase in phases {
+        let name = phase.text("name").unwrap_or_default().to_owned();
+        let pipeline = phase.get("pipeline").and_then(|at| phase_file(at, phase, files, findings));
+        if let Some(pipeline) = &pipeline {
+            init(phase, pipeline, &parts, &names, findings);
+            data(phase, pipeline, &parts, &names, findings);
+        }
+        parts.push(Part { name, root: pipeline });
+    }
+    if findings.iter().any(Diagnostic::is_error) {
+        return None;
+    }
+    typed(root, phases, parts)
+}
+
+/// The tree of a phase's file with its `set` applied.
+fn phase_file(at: &Node, phase: &Node, files: &mut Files, findings: &mut Vec<Diagnostic>) -> Option<Node> {
+    let path = at.path()?;
+    let text = match files.read(&path) {
+        Ok(text) => text,
+        Err(reason) => {
+            let error = Diagnostic::error("unreadable-file", format!("can't read `{}`: {reason}", path.display()));
+            findings.push(error.at(at.span.clone(), "names this file"));
+            return None;
+        }
+    };
+    let changes = phase.get("set").map(overrides::of_set).unwrap_or_default();
+    let root = read_pipeline(&path, &text, &changes, findings)?;
+    if root.get("phases").is_some() {
+        let error = Diagnostic::error("nested-recipe", format!("`{}` is a recipe itself", path.display()));
+        findings.push(error.at(at.span.clone(), "must be a pipeline").help("name its phases here instead"));
+        return None;
+    }
+    Some(root)
+}
+
+/// The models that a pipeline trains, or all of its models if it trains none.
+fn learners(root: &Node) -> Vec<String> {
+    let dag = Dag::new(root);
+    let trained = dag.stages.values().filter(|stage| stage.learns()).filter_map(|stage| stage.node.text("model"));
+    let trained: Vec<String> = trained.map(str::to_owned).collect();
+    if trained.is_empty() {
+        let models = root.get("models").and_then(Node::as_table);
+        return models.map(|models| models.keys().cloned().collect()).unwrap_or_default();
+    }
+    trained
+}
+
+fn learns(root: &Node) -> bool {
+    Dag::new(root).stages.values().any(|stage| stage.learns())
+}
+
+/// An earlier phase that a value names, or a finding that says why there is none.
+fn earlier<'p>(node: &Node, parts: &'p [Part], names: &[&str], findings: &mut Vec<Diagnostic>) -> Option<&'p Part> {
+    let name = node.as_text()?.strip_prefix("phase:")?;
+    if let Some(part) = parts.iter().find(|part| part.name == name) {
+        return Some(part);
+    }
+    let error = if names.contains(&name) {
+        let error = Diagnostic::error("unknown-phase", format!("the phase `{name}` does not come before this one"));
+        error.at(node.span.clone(), "has not run yet").help("a phase takes over from phases above it")
+    } else {
+        let before: Vec<&str> = parts.iter().map(|part| part.name.as_str()).collect();
+        let error = Diagnostic::error("unknown-phase", format!("there is no phase `{name}`"));
+        let help = match nearest(name, before.iter().copied()) {
+            Some(near) => Some(format!("did you mean `phase:{near}`?")),
+            None if before.is_empty() => None,
+            None => Some(format!("phases before this one: {}", list(&before))),
+        };
+        Diagnostic { help, ..error.at(node.span.clone(), "no such phase") }
+    };
+    findings.push(error);
+    None
+}
+
+fn init(phase: &Node, pipeline: &Node, parts: &[Part], names: &[&str], findings: &mut Vec<Diagnostic>) {
+    let Some(node) = phase.get("init") else { return };
+    let learners = learners(pipeline);
+    if learners.len() != 1 {
+        let message = match learners.as_slice() {
+            [] => "the phase has no model whose weights `init` could give".to_owned(),
+            several => format!("`init` gives the weights of one model, but the phase has {}", list(several)),
+        };
+        findings.push(Diagnostic::error("bad-init", message).at(node.span.clone(), "for which model?"));
+    }
+    if let Some(Part { name, root: Some(root) }) = earlier(node, parts, names, findings)
+        && !learns(root)
+    {
+        let error = Diagnostic::error("nothing-learned", format!("the phase `{name}` learns nothing"));
+        findings.push(error.at(node.span.clone(), "has no model to give"));
+    }
+}
+
+fn data(phase: &Node, pipeline: &Node, parts: &[Part], names: &[&str], findings: &mut Vec<Diagnostic>) {
+    let dag = Dag::new(pipeline);
+    let datasets: Vec<&str> = dag.stages.values().filter(|stage| stage.is("dataset")).map(|stage| stage.name).collect();
+    for (stage, entry) in phase.get("data").and_then(Node::as_table).into_iter().flatten() {
+        if !datasets.contains(&stage.as_str()) {
+            let error = Diagnostic::error("unknown-stage", format!("the phase has no dataset stage `{stage}`"));
+            let error = error.at(entry.key.clone(), "no such dataset stage");
+            findings.push(Diagnostic { help: crate::suggest::suggestion(stage, &datasets), ..error });
+        }
+        if let Some(stage) = dag.stages.get(stage.as_str())
+            && stage.is("dataset")
+            && stage.node.items("sources").len() > 1
+        {
+            let message = format!("the dataset stage `{}` has several sources", stage.name);
+            let error = Diagnostic::error("bad-data", message).at(entry.node.span.clone(), "for which source?");
+            findings
+                .push(error.help(format!("set one: `set = {{ \"stages.{}.sources.NAME.path\" = ... }}`", stage.name)));
+        }
+        let Some(Part { name, root: Some(root) }) = earlier(&entry.node, parts, names, findings) else { continue };
+        let collects = Dag::new(root).stages.values().filter(|stage| stage.is("collect")).count();
+        if collects != 1 {
+            let how_many = if collects == 0 { "nothing".to_owned() } else { format!("{collects} datasets") };
+            let error = Diagnostic::error("nothing-collected", format!("the phase `{name}` collects {how_many}"));
+            findings.push(error.at(entry.node.span.clone(), "must collect one dataset"));
+        }
+    }
+}
+
+fn typed(root: &Node, phases: &[Node], parts: Vec<Part>) -> Option<Recipe> {
+    let mut root = root.clone();
+    lower::fill_defaults(&mut root, &crate::fields::RECIPE);
+    let seed = u64::try_from(root.get("seed")?.as_integer()?).ok()?;
+    let run = root.get("run")?;
+    let dir = run.get("dir")?.path()?;
+    let threads = run.get("threads").and_then(Node::as_integer).and_then(|threads| usize::try_from(threads).ok());
+    let mut typed = Vec::new();
+    for (phase, part) in phases.iter().zip(parts) {
+        let mut pipeline = part.root?;
+        lower::fill_defaults(&mut pipeline, &crate::fields::PIPELINE);
+        let mut pipeline = lower::pipeline(&pipeline)?;
+        pipeline.seed = seed;
+        pipeline.run.dir.clone_from(&dir);
+        pipeline.run.threads = threads.or(pipeline.run.threads);
+        let empty = Table::new();
+        let data = phase.get("data").and_then(Node::as_table).unwrap_or(&empty);
+        let data = data.iter().map(|(stage, entry)| Some((stage.clone(), lower::origin(&entry.node)?)));
+        typed.push(Phase {
+            name: part.name,
+            pipeline,
+            init: phase.get("init").and_then(lower::origin),
+            data: data.collect::<Option<IndexMap<_, _>>>()?,
+        });
+    }
+    Some(Recipe { file: root.span.file.clone(), name: root.text("name")?.to_owned(), seed, dir, phases: typed })
+}

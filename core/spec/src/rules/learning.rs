@@ -1,0 +1,134 @@
+//! What learning needs: groups, minibatches, weights, reference models, files of its own.
+
+use base::Diagnostic;
+
+use super::{Dag, Stage};
+use crate::suggest::nearest;
+
+pub(super) fn check(dag: &Dag<'_>, findings: &mut Vec<Diagnostic>) {
+    let mut learners: Vec<&Stage<'_>> = Vec::new();
+    let mut outputs: Vec<&Stage<'_>> = Vec::new();
+    for stage in dag.stages.values() {
+        if stage.learns() {
+            twice(stage, &learners, "model", "model-learns-twice", "is trained by two stages", findings);
+            learners.push(stage);
+            minibatches(dag, stage, findings);
+        }
+        if stage.is("grpo") {
+            groups(dag, stage, findings);
+            reference(dag, stage, findings);
+        }
+        if stage.is("reward") {
+            weights(stage, findings);
+        }
+        if stage.is("collect") {
+            twice(stage, &outputs, "path", "duplicate-output", "is written by two stages", findings);
+            outputs.push(stage);
+        }
+        if stage.is("generate") && stage.node.text("order") == Some("shuffle") && stage.node.get("count").is_none() {
+            let message = format!("stage `{}` shuffles rows without end", stage.name);
+            let error = Diagnostic::error("missing-key", message);
+            let place = stage.node.get("order").map_or(stage.key, |order| &order.span);
+            let error = error.at(place.clone(), "stands without `count`");
+            findings.push(error.help("say how many rows there are with `count`, or leave `order` out"));
+        }
+    }
+}
+
+/// No two stages say the same at a key.
+fn twice(
+    stage: &Stage<'_>,
+    before: &[&Stage<'_>],
+    key: &str,
+    code: &'static str,
+    problem: &str,
+    findings: &mut Vec<Diagnostic>,
+) {
+    let Some(node) = stage.node.get(key) else { return };
+    let Some(text) = node.as_text() else { return };
+    let Some(first) = before.iter().filter_map(|other| other.node.get(key)).find(|other| other.as_text() == Some(text))
+    else {
+        return;
+    };
+    let error = Diagnostic::error(code, format!("`{text}` {problem}"));
+    findings.push(error.at(node.span.clone(), "by this one").label(first.span.clone(), "and by this one"));
+}
+
+fn minibatches(dag: &Dag<'_>, stage: &Stage<'_>, findings: &mut Vec<Diagnostic>) {
+    let Some(node) = stage.node.get("minibatches") else { return };
+    let Some(minibatches) = node.as_integer() else { return };
+    for feed in dag.upstream(stage.name) {
+        let Some(prompts) = feed.node.get("prompts_per_step") else { continue };
+        let Some(count) = prompts.as_integer().filter(|count| (1..minibatches).contains(count)) else { continue };
+        let message = format!("stage `{}` cuts {count} groups a step into {minibatches} minibatches", stage.name);
+        let error =
+            Diagnostic::error("too-many-minibatches", message).at(node.span.clone(), "more than there are groups");
+        let error = error.label(prompts.span.clone(), format!("`{}` gives {count} a step", feed.name));
+        findings.push(error.help(format!("at most {count}, or more `prompts_per_step`")));
+    }
+}
+
+/// Advantages compare the completions of a group, and ratios are taken against the weights that sampled.
+fn groups(dag: &Dag<'_>, stage: &Stage<'_>, findings: &mut Vec<Diagnostic>) {
+    let upstream = dag.upstream(stage.name);
+    let Some(sample) = upstream.iter().find(|stage| stage.is("sample")) else { return };
+    if let Some(size) = sample.node.get("group_size")
+        && size.as_integer() == Some(1)
+    {
+        let message = format!("stage `{}` compares the completions of a group, but a group has only one", stage.name);
+        let error = Diagnostic::error("group-size", message).at(size.span.clone(), "has nothing to compare with");
+        let error = error.label(stage.key.clone(), "learns from differences within a group");
+        findings.push(error.help("at least 2; 8 to 16 are usual"));
+    }
+    if let (Some(learns), Some(samples)) = (stage.node.get("model"), sample.node.get("model"))
+        && let (Some(learner), Some(sampler)) = (learns.as_text(), samples.as_text())
+        && learner != sampler
+    {
+        let message = format!("stage `{}` trains `{learner}` on what `{sampler}` wrote", stage.name);
+        let error = Diagnostic::error("other-model", message).at(learns.span.clone(), "learns");
+        let error = error.label(samples.span.clone(), "writes");
+        findings.push(error.help("grpo learns from its own model's completions; an sft stage learns from another's"));
+    }
+}
+
+fn reference(dag: &Dag<'_>, stage: &Stage<'_>, findings: &mut Vec<Diagnostic>) {
+    let Some(kl) = stage.node.get("kl") else { return };
+    let (Some(learner), Some(model)) = (stage.node.text("model"), kl.get("model")) else { return };
+    let Some(name) = model.as_text().filter(|name| *name != learner) else { return };
+    if let Some(key) = kl.key_span("refresh_every") {
+        let message = format!("the reference `{name}` can't be refreshed from `{learner}`");
+        let error = Diagnostic::error("kl-refresh", message).at(key.clone(), "refreshes another model");
+        let error = error.label(model.span.clone(), format!("is not `{learner}`, which learns"));
+        findings.push(error.help(format!("remove `refresh_every`, or take `{learner}` as the reference")));
+    }
+    if let Some(other) = dag.stages.values().find(|other| other.learns() && other.node.text("model") == Some(name)) {
+        let message = format!("the reference `{name}` is not frozen: stage `{}` trains it", other.name);
+        let error =
+            Diagnostic::error("kl-not-frozen", message).at(model.span.clone(), "changes while it is compared with");
+        findings.push(error.label(other.key.clone(), format!("trains `{name}`")));
+    }
+}
+
+fn weights(stage: &Stage<'_>, findings: &mut Vec<Diagnostic>) {
+    let Some(node) = stage.node.get("weights") else { return };
+    let Some(weights) = node.as_table() else { return };
+    for (name, entry) in weights {
+        if !stage.inputs.iter().any(|(input, _)| input == name) {
+            let message = format!("stage `{}` weighs `{name}`, which is not among its inputs", stage.name);
+            let error = Diagnostic::error("weight-without-input", message).at(entry.key.clone(), "not an input");
+            let help = match nearest(name, stage.inputs.iter().map(|(input, _)| *input)) {
+                Some(input) => format!("did you mean `{input}`?"),
+                None => format!("add `{name}` to `inputs`, or remove its weight"),
+            };
+            findings.push(error.help(help));
+        }
+    }
+    for (input, span) in &stage.inputs {
+        if !weights.contains_key(*input) {
+            let message = format!("stage `{}` gives its input `{input}` no weight", stage.name);
+            let error = Diagnostic::error("input-without-weight", message).at((*span).clone(), "has no weight");
+            let error = error.label(node.span.clone(), format!("`{input}` is missing here"));
+            findings.push(error.help(format!("add `{input} = 1.0` to `weights`, or 0.0 if it should not count")));
+        }
+    }
+}

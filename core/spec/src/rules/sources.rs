@@ -1,0 +1,84 @@
+//! Rows remember their source, verify stages name those they cover: no name leads nowhere, no row goes unjudged.
+
+use base::Diagnostic;
+
+use super::{Dag, Stage};
+use crate::suggest::suggestion;
+
+pub(super) fn check(dag: &Dag<'_>, findings: &mut Vec<Diagnostic>) {
+    for stage in dag.stages.values() {
+        if stage.is("verify") {
+            unknown(dag, stage, findings);
+        }
+        if stage.is("sample") {
+            uncovered(dag, stage, findings);
+        }
+        if stage.is("sft") {
+            responses(dag, stage, findings);
+        }
+    }
+}
+
+/// The sources of the rows that flow out of a stage, and where they are named. A generator's source is its stage's name.
+fn sources_of<'a>(stage: &Stage<'a>) -> Vec<(&'a str, &'a base::Span)> {
+    if stage.is("generate") {
+        return vec![(stage.name, stage.key)];
+    }
+    if !stage.is("dataset") {
+        return Vec::new();
+    }
+    let names = stage.node.items("sources").iter().filter_map(|source| source.get("name"));
+    names.filter_map(|name| Some((name.as_text()?, &name.span))).collect()
+}
+
+fn unknown(dag: &Dag<'_>, stage: &Stage<'_>, findings: &mut Vec<Diagnostic>) {
+    let feeds = if stage.inputs.is_empty() { dag.stages.values().collect() } else { dag.upstream(stage.name) };
+    let known: Vec<&str> = feeds.into_iter().flat_map(sources_of).map(|(name, _)| name).collect();
+    for source in stage.node.items("sources") {
+        let Some(name) = source.as_text() else { continue };
+        if !known.contains(&name) && !known.is_empty() {
+            let message = format!("stage `{}` covers the source `{name}`, which no row comes from", stage.name);
+            let error = Diagnostic::error("unknown-source", message).at(source.span.clone(), "no such source");
+            findings.push(Diagnostic { help: suggestion(name, &known), ..error });
+        }
+    }
+}
+
+fn uncovered(dag: &Dag<'_>, sample: &Stage<'_>, findings: &mut Vec<Diagnostic>) {
+    let judges = dag.stages.values().filter(|stage| stage.is("verify"));
+    let judges: Vec<&Stage<'_>> =
+        judges.filter(|judge| dag.upstream(judge.name).iter().any(|stage| stage.name == sample.name)).collect();
+    if judges.is_empty() {
+        return;
+    }
+    let covers = |judge: &Stage<'_>, source: &str| match judge.node.get("sources") {
+        Some(sources) => sources.as_array().is_some_and(|it| it.iter().any(|name| name.as_text() == Some(source))),
+        None => true,
+    };
+    for (source, span) in dag.upstream(sample.name).into_iter().flat_map(sources_of) {
+        if !judges.iter().any(|judge| covers(judge, source)) {
+            let message = format!("no verify stage covers the rows of source `{source}`");
+            let error =
+                Diagnostic::error("uncovered-source", message).at(span.clone(), "its completions would go unjudged");
+            let named = judges.iter().filter_map(|judge| judge.node.get("sources"));
+            let error = named.fold(error, |error, node| error.label(node.span.clone(), "does not name it"));
+            findings.push(error.help(format!("add \"{source}\" to the `sources` of a verify stage")));
+        }
+    }
+}
+
+/// Supervised fine-tuning straight from a dataset imitates a column.
+fn responses(dag: &Dag<'_>, sft: &Stage<'_>, findings: &mut Vec<Diagnostic>) {
+    for (input, _) in &sft.inputs {
+        let Some(dataset) = dag.stages.get(input).filter(|stage| stage.is("dataset")) else { continue };
+        for columns in dataset.node.items("sources").iter().filter_map(|source| source.get("columns")) {
+            if columns.as_table().is_some() && columns.get("response").is_none() {
+                let message = format!("stage `{}` has no text to imitate", sft.name);
+                let error = Diagnostic::error("missing-response", message);
+                let error = error.at(columns.span.clone(), "names no `response` column");
+                findings
+                    .push(error.help("add `response = \"COLUMN\"`").label(sft.key.clone(), "learns from these rows"));
+            }
+        }
+    }
+}

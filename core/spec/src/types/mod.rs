@@ -1,0 +1,229 @@
+//! What a valid pipeline file says, typed. Numbers and names are as the file has them; paths are joined to the folder of
+//! the file that says them.
+
+use std::path::PathBuf;
+
+use base::{Limits, Span};
+use indexmap::IndexMap;
+use serde::Serialize;
+
+mod stages;
+
+pub use stages::*;
+
+/// A file that `pipeline run` takes.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Document {
+    /// One DAG.
+    Pipeline(Box<Pipeline>),
+    /// Pipelines in order.
+    Recipe(Recipe),
+}
+
+/// A recipe: pipelines that run one after the other, each as a phase.
+#[derive(Clone, Debug, Serialize)]
+pub struct Recipe {
+    /// The file.
+    pub file: PathBuf,
+    /// The recipe's name.
+    pub name: String,
+    /// Replaces the seed of each phase; a phase's own random numbers also depend on its name.
+    pub seed: u64,
+    /// Where run folders are made.
+    pub dir: PathBuf,
+    /// The phases in order.
+    pub phases: Vec<Phase>,
+}
+
+/// One phase of a recipe.
+#[derive(Clone, Debug, Serialize)]
+pub struct Phase {
+    /// The phase's name, unique in the recipe.
+    pub name: String,
+    /// What it runs, with `set` already applied.
+    pub pipeline: Pipeline,
+    /// Where the weights of its trained model come from, if not from the file itself.
+    pub init: Option<Origin>,
+    /// Where the rows of each dataset stage come from, by stage, if not from the file itself.
+    pub data: IndexMap<String, Origin>,
+}
+
+/// Something that a phase takes over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// A file or a folder.
+    Path(PathBuf),
+    /// What an earlier phase made: its final model, or what it collected.
+    Phase(String),
+}
+
+/// One pipeline: a DAG of stages over models and plugins.
+#[derive(Clone, Debug, Serialize)]
+pub struct Pipeline {
+    /// The file.
+    pub file: PathBuf,
+    /// The pipeline's name.
+    pub name: String,
+    /// All random numbers come from it.
+    pub seed: u64,
+    /// How long, and where to.
+    pub run: Run,
+    /// Models by name.
+    pub models: IndexMap<String, Model>,
+    /// Plugins by name.
+    pub plugins: IndexMap<String, Plugin>,
+    /// Stages by name, in the order of the file.
+    pub stages: IndexMap<String, Stage>,
+    /// Evaluations by name, in the order of the file.
+    pub evaluations: IndexMap<String, Evaluation>,
+}
+
+/// `[run]`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Run {
+    /// Where the run's folder is made.
+    pub dir: PathBuf,
+    /// Passes of the DAG.
+    pub steps: u64,
+    /// Threads of the compute pool; the number of processors if absent. Changes no number.
+    pub threads: Option<usize>,
+    /// When state becomes durable. The last step always does.
+    pub checkpoint: Checkpoints,
+}
+
+/// `checkpoint = { every, keep }`.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Checkpoints {
+    /// Steps between checkpoints. Default 10.
+    pub every: u64,
+    /// How many are kept. Default 3.
+    pub keep: usize,
+}
+
+/// `[models.NAME]`: exactly one of `path` and `init`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Model {
+    /// Where the weights come from.
+    pub source: ModelSource,
+    /// Where it is computed.
+    pub device: Device,
+    /// The place of the table, for later checks.
+    #[serde(skip)]
+    pub span: Span,
+}
+
+/// Where a model's weights come from.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ModelSource {
+    /// A Hugging Face folder.
+    Path(PathBuf),
+    /// Random weights.
+    Init {
+        /// A `config.json`.
+        config: PathBuf,
+        /// A `tokenizer.json`.
+        tokenizer: PathBuf,
+        /// A Jinja chat template to store beside the weights.
+        chat_template: Option<PathBuf>,
+    },
+}
+
+/// Where a model is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Device {
+    /// CUDA where the build and the machine have it, else the CPU.
+    Auto,
+    /// The CPU, in f32.
+    Cpu,
+    /// The first NVIDIA GPU.
+    Cuda,
+}
+
+/// `[plugins.NAME]`: exactly one of `builtin`, `wasm`, `rhai`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Plugin {
+    /// The code.
+    pub source: PluginSource,
+    /// What it may spend.
+    pub limits: Limits,
+    /// The place of the table.
+    #[serde(skip)]
+    pub span: Span,
+}
+
+/// Where a plugin's code comes from.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PluginSource {
+    /// One that the tool carries.
+    Builtin(String),
+    /// A WebAssembly component.
+    Wasm(PathBuf),
+    /// A Rhai script.
+    Rhai(PathBuf),
+}
+
+/// `[evaluations.NAME]`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Evaluation {
+    /// The model.
+    pub model: String,
+    /// Where the questions come from.
+    pub questions: Questions,
+    /// As in a feed.
+    pub template: Option<String>,
+    /// As in a feed.
+    pub system: Option<String>,
+    /// The verify stages that judge: right means a score of at least 1 from the first.
+    pub verify: Vec<String>,
+    /// Completions a question.
+    pub samples: usize,
+    /// As in a sample stage.
+    pub temperature: f64,
+    /// As in a sample stage.
+    pub top_p: Option<f64>,
+    /// As in a sample stage.
+    pub max_tokens: usize,
+    /// Also one completion a question at temperature 0: `eval/NAME/greedy`.
+    pub greedy: bool,
+    /// At the start of the pipeline.
+    pub at_start: bool,
+    /// At its end.
+    pub at_end: bool,
+    /// Every so many steps between.
+    pub every: Option<u64>,
+}
+
+/// Where the questions of an evaluation come from.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Questions {
+    /// A file.
+    File {
+        /// `.jsonl` or `.parquet`.
+        path: PathBuf,
+        /// Which column is what.
+        columns: Columns,
+        /// At most so many rows, from the first.
+        limit: Option<usize>,
+        /// The place of the path.
+        #[serde(skip)]
+        span: Span,
+    },
+    /// A plugin (world `generator`).
+    Plugin {
+        /// Its name.
+        plugin: String,
+        /// Its configuration.
+        config: serde_json::Value,
+        /// Rows `0..count`.
+        count: u64,
+        /// The place of `config`, or of the table.
+        #[serde(skip)]
+        config_span: Span,
+    },
+}

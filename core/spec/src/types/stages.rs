@@ -1,0 +1,367 @@
+//! What stages do.
+
+use std::path::PathBuf;
+
+use base::Span;
+use indexmap::IndexMap;
+use serde::Serialize;
+
+/// `[stages.NAME]`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Stage {
+    /// The stages it takes its input from.
+    pub inputs: Vec<String>,
+    /// What it does.
+    pub kind: StageKind,
+    /// The place of the table's name.
+    #[serde(skip)]
+    pub span: Span,
+}
+
+/// What a stage does, by its `type`.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum StageKind {
+    /// Prompts from files.
+    Dataset(Dataset),
+    /// Prompts from a plugin.
+    Generate(Generate),
+    /// Completions from a model.
+    Sample(Sample),
+    /// Verdicts from a plugin.
+    Verify(Verify),
+    /// Rewards from verdicts.
+    Reward(Reward),
+    /// Fewer completions.
+    Filter(Filter),
+    /// Supervised fine-tuning on the rows' responses.
+    Sft(Sft),
+    /// Group relative policy optimisation.
+    Grpo(Grpo),
+    /// What was kept, as a dataset.
+    Collect(Collect),
+}
+
+/// The kind of what flows along an edge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Edge {
+    /// Rows that nothing was sampled for.
+    Prompts,
+    /// Groups with completions.
+    Completions,
+    /// Groups with at least one judgement.
+    Verdicts,
+    /// Groups with rewards.
+    Rewards,
+}
+
+/// How rows become prompts, and in which order.
+#[derive(Clone, Debug, Serialize)]
+pub struct Feed {
+    /// Rows a step.
+    pub prompts_per_step: usize,
+    /// How a conversation becomes text. `None`: the model's own chat template if it has one, else the contents as they
+    /// are. A name (`r1-zero`) or the path of a Jinja file.
+    pub template: Option<String>,
+    /// A system message put first.
+    pub system: Option<String>,
+    /// The order of rows.
+    pub order: Order,
+}
+
+/// The order of rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    /// A new permutation each epoch.
+    Shuffle,
+    /// As they stand in the file.
+    Sequential,
+}
+
+/// `type = "dataset"`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Dataset {
+    /// The files.
+    pub sources: Vec<Source>,
+    /// How rows become prompts.
+    pub feed: Feed,
+}
+
+/// One source of a dataset stage: a `.jsonl` or `.parquet` file.
+#[derive(Clone, Debug, Serialize)]
+pub struct Source {
+    /// What verify stages name in `sources`.
+    pub name: String,
+    /// The file.
+    pub path: PathBuf,
+    /// The share of rows that come from it, relative to the other sources' weights.
+    pub weight: f64,
+    /// Which column is what.
+    pub columns: Columns,
+    /// The place of the path.
+    #[serde(skip)]
+    pub span: Span,
+}
+
+/// `columns = { prompt = "question", reference = "answer", response = ..., fields = [...] }`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Columns {
+    /// A string or a list of `{role, content}`.
+    pub prompt: String,
+    /// The right answer.
+    pub reference: Option<String>,
+    /// The text to imitate.
+    pub response: Option<String>,
+    /// Handed to plugins.
+    pub fields: Vec<String>,
+}
+
+/// `type = "generate"`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Generate {
+    /// The plugin (world `generator`).
+    pub plugin: String,
+    /// Its configuration, checked by its own schema.
+    pub config: serde_json::Value,
+    /// How many rows there are before they repeat (a new epoch). `None`: they never do.
+    pub count: Option<u64>,
+    /// How rows become prompts.
+    pub feed: Feed,
+    /// The place of `config`, or of the stage where there is none.
+    #[serde(skip)]
+    pub config_span: Span,
+}
+
+/// A number that may change with the step: `x`, or `[{ from = 0, value = x }, ...]`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Schedule {
+    /// `(from, value)`, ascending, the first from step 0.
+    pub points: Vec<(u64, f64)>,
+}
+
+impl Schedule {
+    /// The value at a step (counted from 0).
+    pub fn at(&self, step: u64) -> f64 {
+        self.points
+            .iter()
+            .rev()
+            .find(|(from, _)| *from <= step)
+            .or(self.points.first())
+            .map_or(0.0, |(_, value)| *value)
+    }
+}
+
+/// `type = "sample"`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Sample {
+    /// The model.
+    pub model: String,
+    /// Completions a prompt.
+    pub group_size: usize,
+    /// Divides the logits; above 0.
+    pub temperature: Schedule,
+    /// Keeps the smallest set of tokens whose probability reaches it.
+    pub top_p: Option<f64>,
+    /// Keeps that many tokens.
+    pub top_k: Option<usize>,
+    /// The limit on a completion's tokens.
+    pub max_tokens: Schedule,
+}
+
+/// What happens to a completion that a verifier can't decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnUndecided {
+    /// It is dropped.
+    Drop,
+    /// It scores 0.
+    Zero,
+    /// The run ends.
+    Fail,
+}
+
+/// `type = "verify"`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Verify {
+    /// The plugin (world `verifier`).
+    pub plugin: String,
+    /// The sources it covers; all if absent.
+    pub sources: Option<Vec<String>>,
+    /// Its configuration.
+    pub config: serde_json::Value,
+    /// What becomes of what it can't decide.
+    pub on_undecided: OnUndecided,
+    /// The share of a step's completions that may be undecided before the run ends (after a commit, exit 1). Default 1.
+    pub max_undecided: f64,
+    /// The place of `config`, or of the stage where there is none.
+    #[serde(skip)]
+    pub config_span: Span,
+}
+
+/// `type = "reward"`: either weights or a plugin.
+#[derive(Clone, Debug, Serialize)]
+pub struct Reward {
+    /// How verdicts become a reward.
+    pub rule: RewardRule,
+}
+
+/// How verdicts become a reward.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RewardRule {
+    /// The applicable parts, each times its weight, are added.
+    Weights(IndexMap<String, Schedule>),
+    /// A plugin (world `rewarder`) decides.
+    Plugin {
+        /// Its name.
+        plugin: String,
+        /// Its configuration.
+        config: serde_json::Value,
+        /// The place of `config`, or of the stage.
+        #[serde(skip)]
+        config_span: Span,
+    },
+}
+
+/// `type = "filter"`: built-in rules, or a plugin, or both (rules first).
+#[derive(Clone, Debug, Serialize)]
+pub struct Filter {
+    /// Built-in rules.
+    pub drop: Vec<DropRule>,
+    /// A plugin (world `filterer`) and its configuration.
+    pub plugin: Option<(String, serde_json::Value)>,
+    /// The place of `config`, or of the stage.
+    #[serde(skip)]
+    pub config_span: Span,
+}
+
+/// A built-in filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DropRule {
+    /// Groups whose rewards are all equal: they carry no signal.
+    EqualRewards,
+    /// Completions cut at the limit.
+    Truncated,
+    /// Completions whose reward is not above 0 (rejection sampling).
+    NonPositive,
+}
+
+/// `optimizer = { ... }`: AdamW (Loshchilov and Hutter, arXiv 1711.05101).
+#[derive(Clone, Debug, Serialize)]
+pub struct Optimizer {
+    /// The peak learning rate.
+    pub learning_rate: f64,
+    /// Its course after the warm-up.
+    pub schedule: LearningRate,
+    /// Steps of linear warm-up. Default 0.
+    pub warmup: u64,
+    /// The share of the peak at which a decaying schedule ends. Default 0.
+    pub min_ratio: f64,
+    /// Default [0.9, 0.95].
+    pub betas: [f64; 2],
+    /// Default 1e-8.
+    pub epsilon: f64,
+    /// Applies to matrices, not to norms and biases. Default 0.1.
+    pub weight_decay: f64,
+    /// The largest global norm of the gradient; `None`: no clipping. Default 1.
+    pub clip_norm: Option<f64>,
+}
+
+/// The course of the learning rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LearningRate {
+    /// The peak, always.
+    Constant,
+    /// Half a cosine down to `min_ratio`.
+    Cosine,
+    /// A line down to `min_ratio`.
+    Linear,
+}
+
+/// What both learning stages share.
+#[derive(Clone, Debug, Serialize)]
+pub struct Learning {
+    /// The model that learns.
+    pub model: String,
+    /// Optimiser steps a step of the run. Default 1.
+    pub minibatches: usize,
+    /// The optimiser.
+    pub optimizer: Optimizer,
+    /// How far the router's selection bias moves after an optimiser step (DeepSeek-V3 report, 2.1.2). Default 0.001.
+    pub router_bias_step: f64,
+    /// The most tokens in one forward pass: memory only, it changes no number. Default 16384.
+    pub tokens_per_pass: usize,
+}
+
+/// `type = "sft"`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Sft {
+    /// What it shares with other learning stages.
+    pub learning: Learning,
+}
+
+/// `type = "grpo"` (DeepSeekMath, arXiv 2402.03300, section 4.1).
+#[derive(Clone, Debug, Serialize)]
+pub struct Grpo {
+    /// What it shares with other learning stages.
+    pub learning: Learning,
+    /// How far the ratio may move.
+    pub clip: Clip,
+    /// The penalty for leaving a reference model; `None`: none.
+    pub kl: Option<Kl>,
+    /// Divides the centred rewards of a group.
+    pub advantage: AdvantageScale,
+    /// How token losses become one number.
+    pub loss: LossMean,
+}
+
+/// `clip = { low, high }`: the ratio is held in `[1 - low, 1 + high]`. Default 0.2 and 0.2.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Clip {
+    /// Below 1.
+    pub low: f64,
+    /// Above 1.
+    pub high: f64,
+}
+
+/// `kl = { coefficient, refresh_every }` or `kl = { coefficient, model }`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Kl {
+    /// The factor of the k3 estimate.
+    pub coefficient: f64,
+    /// The frozen model; the learning model's own start if it is the learning model.
+    pub model: String,
+    /// Steps after which the reference is replaced by the policy; `None`: never.
+    pub refresh_every: Option<u64>,
+}
+
+/// What divides centred rewards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AdvantageScale {
+    /// The standard deviation of the group (ddof 1) plus 1e-4.
+    Group,
+    /// Nothing (Dr. GRPO, arXiv 2503.20783).
+    None,
+}
+
+/// How token losses become one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LossMean {
+    /// The mean over sequences of the mean over tokens (GRPO's paper).
+    SequenceMean,
+    /// The mean over all tokens of the minibatch (DAPO, arXiv 2503.14476).
+    TokenMean,
+}
+
+/// `type = "collect"`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Collect {
+    /// The file made in the run's folder: `collected/PATH`, a `.parquet` or `.jsonl`.
+    pub path: PathBuf,
+}
