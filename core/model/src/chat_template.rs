@@ -73,6 +73,11 @@ impl ChatTemplate {
         }
     }
 
+    /// The names of the templates that come with the tool.
+    pub fn names() -> &'static [&'static str] {
+        &["r1-zero"]
+    }
+
     /// The template's text.
     pub fn source(&self) -> &str {
         &self.source

@@ -7,10 +7,20 @@
 //! This crate knows no reward, no loss, no optimiser, no pipeline file and no plugin. It must never decide what is worth
 //! learning, must never print, and must never read a clock: what it gives depends on files, weights and counters alone.
 
+mod attention;
+pub mod cache;
 pub mod chat_template;
+pub mod config;
 mod error;
+mod model;
+mod moe;
+pub mod sampler;
 mod tokenizer;
+pub mod transformer;
+mod weights;
 
 pub use chat_template::ChatTemplate;
+pub use config::Config;
 pub use error::{Error, Result};
+pub use model::{LogProbs, Model, Sequence, Walk};
 pub use tokenizer::Tokenizer;

@@ -1,0 +1,122 @@
+//! The feed-forward part of a layer: a gated MLP, or a mixture of such experts (DeepSeekMoE, V3 report section 2.1.2).
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+use kernels::Param;
+use kernels::ops;
+
+use crate::config::{Experts, FeedForward};
+use crate::error::Result;
+use crate::transformer::Build;
+use crate::weights::{Entry, Start};
+
+/// One layer's feed-forward part.
+pub(crate) enum Mixer {
+    Dense(Mlp),
+    Experts(Mixture),
+}
+
+/// A gated MLP: `down(silu(gate(x)) * up(x))`.
+pub(crate) struct Mlp {
+    gate_up: Param,
+    down: Param,
+}
+
+/// A router, its experts, and the expert that every token takes.
+pub(crate) struct Mixture {
+    shape: Experts,
+    router: Param,
+    bias: Param,
+    gate_up: Param,
+    down: Param,
+    shared: Option<Mlp>,
+}
+
+impl Mixer {
+    pub fn new(shape: &FeedForward, hidden: usize, prefix: &str, build: &mut Build<'_>) -> Result<Self> {
+        Ok(match shape {
+            FeedForward::Dense(width) => Self::Dense(Mlp::new(hidden, *width, prefix, build)?),
+            FeedForward::Experts(experts) => Self::Experts(Mixture::new(experts, hidden, prefix, build)?),
+        })
+    }
+}
+
+impl Mlp {
+    fn new(hidden: usize, width: usize, prefix: &str, build: &mut Build<'_>) -> Result<Self> {
+        let halves = ["gate_proj", "up_proj"].map(|half| format!("{prefix}.{half}.weight"));
+        let name = format!("{prefix}.gate_up_proj.weight");
+        Ok(Self {
+            gate_up: build(Entry::joined(name, &[2 * width, hidden], halves.into_iter(), &[width, hidden]))?,
+            down: build(Entry::whole(format!("{prefix}.down_proj.weight"), &[hidden, width], Start::Normal))?,
+        })
+    }
+
+    /// `[T, hidden]` to `[T, hidden]`.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let gated = ops::silu_mul(&ops::linear(x, &self.gate_up, None)?)?;
+        Ok(ops::linear(&gated, &self.down, None)?)
+    }
+}
+
+impl Mixture {
+    fn new(shape: &Experts, hidden: usize, prefix: &str, build: &mut Build<'_>) -> Result<Self> {
+        let (count, width) = (shape.router.experts, shape.width);
+        let gates =
+            (0..count).flat_map(|e| ["gate_proj", "up_proj"].map(|half| format!("{prefix}.experts.{e}.{half}.weight")));
+        let downs = (0..count).map(|e| format!("{prefix}.experts.{e}.down_proj.weight"));
+        let gate_up = format!("{prefix}.experts.gate_up_proj");
+        let down = format!("{prefix}.experts.down_proj");
+        let mut bias = Entry::whole(format!("{prefix}.gate.e_score_correction_bias"), &[count], Start::Zeros);
+        bias.trained = false;
+        Ok(Self {
+            router: build(Entry::whole(format!("{prefix}.gate.weight"), &[count, hidden], Start::Normal))?,
+            bias: build(bias)?,
+            gate_up: build(Entry::joined(gate_up, &[count, 2 * width, hidden], gates, &[width, hidden]))?,
+            down: build(Entry::joined(down, &[count, hidden, width], downs, &[hidden, width]))?,
+            shared: match shape.shared {
+                0 => None,
+                width => Some(Mlp::new(hidden, width, &format!("{prefix}.shared_experts"), build)?),
+            },
+            shape: shape.clone(),
+        })
+    }
+
+    /// `[T, hidden]` to `[T, hidden]`, and the chosen experts `[T * k]`, ascending within a token.
+    pub fn forward(&self, x: &Tensor) -> Result<(Tensor, Vec<u32>)> {
+        let logits = ops::linear(x, &self.router, None)?;
+        let bias = self.selection_bias()?;
+        let (chosen, weights) = ops::route(&logits, Some(&bias), &self.shape.router)?;
+        let experts = Arc::new(ops::Experts::new(&chosen, self.shape.router.chosen, self.shape.router.experts));
+        let rows = ops::gather_rows(x, &experts.rows)?;
+        let gated = ops::silu_mul(&ops::grouped_linear(&rows, &self.gate_up, &experts)?)?;
+        let outputs = ops::grouped_linear(&gated, &self.down, &experts)?;
+        let routed = ops::combine(&outputs, &weights, &experts)?;
+        let sum = match &self.shared {
+            Some(shared) => (routed + shared.forward(x)?)?,
+            None => routed,
+        };
+        Ok((sum, chosen))
+    }
+
+    /// What is added to the affinities for the choice only, `[E]`.
+    pub fn selection_bias(&self) -> Result<Vec<f32>> {
+        Ok(self.bias.value().to_vec1()?)
+    }
+
+    /// Moves the selection bias by `step` towards experts with less than their share of `load` (V3 report, section
+    /// 2.1.2: balance without an auxiliary loss).
+    pub fn balance(&self, load: &[usize], step: f64) -> Result<()> {
+        let mut bias = self.selection_bias()?;
+        let total: usize = load.iter().sum();
+        for (bias, &count) in bias.iter_mut().zip(load) {
+            match (count * load.len()).cmp(&total) {
+                std::cmp::Ordering::Less => *bias += step as f32,
+                std::cmp::Ordering::Greater => *bias -= step as f32,
+                std::cmp::Ordering::Equal => {}
+            }
+        }
+        let values = Tensor::new(bias, self.bias.value().device())?;
+        Ok(self.bias.set(&values)?)
+    }
+}

@@ -1,0 +1,366 @@
+//! The sampling walk: many sequences at once, each in a slot of its own length.
+//!
+//! A prompt is computed once for all its completions and then forked; a slot whose sequence has ended takes the next one
+//! at once. A completion's tokens and log-probabilities depend on its prompt, its counter and the weights alone: neither the
+//! number of slots nor what else is being sampled changes a bit of them.
+
+mod choose;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use base::{Completion, Finish, Prompt, RngKey, RoutedExperts};
+use candle_core::Tensor;
+use kernels::ops::{self, Segment};
+
+use crate::cache::Cache;
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::transformer::Batch;
+
+/// The prompt tokens that are computed at once. It bounds memory and changes no number.
+const PREFILL: usize = 4096;
+
+/// How tokens are chosen, and how many.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Divides the logits; 0 takes the likeliest token. Log-probabilities are recorded at this temperature (at 1 when it
+    /// is 0).
+    pub temperature: f64,
+    /// Only the likeliest so many tokens, with all that tie with the last of them.
+    pub top_k: Option<usize>,
+    /// Only the likeliest tokens whose probabilities reach this sum.
+    pub top_p: Option<f64>,
+    /// The longest completion, in tokens.
+    pub max_tokens: usize,
+    /// The number of sequences that are decoded at once.
+    pub slots: usize,
+}
+
+/// A prompt to be completed.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The prompt.
+    pub prompt: Arc<Prompt>,
+    /// The prompt's part of the random counter.
+    pub index: u64,
+    /// The number of completions.
+    pub completions: usize,
+}
+
+/// What sampling took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Sampled tokens.
+    pub tokens: usize,
+    /// Prompt tokens computed; a prompt counts once for all its completions.
+    pub prompt_tokens: usize,
+}
+
+/// What all completions of a prompt start from.
+#[derive(Clone)]
+struct Prefix {
+    /// The logits after the prompt's last token.
+    logits: Arc<[f32]>,
+    /// The experts of the prompt's tokens, `[tokens, layers, per_token]`.
+    experts: Arc<[u16]>,
+}
+
+/// A completion in progress.
+struct Running {
+    request: usize,
+    number: usize,
+    tokens: Vec<u32>,
+    logprobs: Vec<f32>,
+    experts: Vec<u16>,
+    /// The most tokens it may have.
+    limit: usize,
+}
+
+/// Samples all requests. `done` is called with a request's number and its completions when the last of them has ended,
+/// in whatever order they end. When `stop` turns true, it returns at the next token and what is unfinished is dropped.
+///
+/// # Errors
+/// Settings out of their ranges, a prompt without tokens or without room in the model's context, logits that are not
+/// finite, a device that fails.
+pub fn sample(
+    model: &Model,
+    requests: &[Request],
+    settings: &Settings,
+    key: RngKey,
+    step: u32,
+    stop: &AtomicBool,
+    done: &mut dyn FnMut(usize, Vec<Completion>),
+) -> Result<Stats> {
+    check(model, requests, settings)?;
+    let mut sampler = Sampler::new(model, requests, settings, key, step);
+    loop {
+        while sampler.refill(done)? {}
+        if stop.load(Ordering::Acquire) || sampler.running.iter().all(Option::is_none) {
+            return Ok(sampler.stats);
+        }
+        sampler.decode(done)?;
+    }
+}
+
+fn check(model: &Model, requests: &[Request], settings: &Settings) -> Result<()> {
+    let refuse = |message: String| Err(Error::Request(message));
+    if !(settings.temperature >= 0.0 && settings.temperature.is_finite()) {
+        return refuse(format!("the sampling temperature is {}; it must be 0 or above", settings.temperature));
+    }
+    if settings.top_p.is_some_and(|p| !(p > 0.0 && p <= 1.0)) || settings.top_k == Some(0) {
+        return refuse("top_p must be above 0 and at most 1, top_k at least 1".into());
+    }
+    if settings.max_tokens == 0 || settings.slots == 0 {
+        return refuse("max_tokens and the number of slots must be at least 1".into());
+    }
+    for Request { prompt, .. } in requests {
+        let named =
+            |message: &str| Err(Error::Request(format!("prompt {} of `{}` {message}", prompt.id, prompt.source)));
+        if prompt.tokens.is_empty() {
+            return named("has no tokens");
+        }
+        if let Err(message) = model.check(&prompt.tokens) {
+            return named(&message);
+        }
+        if prompt.tokens.len() == model.config.context {
+            return named("fills the model's context: there is no room for an answer");
+        }
+    }
+    Ok(())
+}
+
+struct Sampler<'a> {
+    model: &'a Model,
+    requests: &'a [Request],
+    settings: &'a Settings,
+    key: RngKey,
+    step: u32,
+    cache: Cache,
+    running: Vec<Option<Running>>,
+    /// Completions that have not started, as (request, number), in order.
+    waiting: VecDeque<(usize, usize)>,
+    /// The request of which some completions have started and others wait; its prompt lies in the cache's last slot.
+    kept: Option<(usize, Prefix)>,
+    /// The experts of each started request's prompt.
+    prompts: Vec<Option<Arc<[u16]>>>,
+    finished: Vec<Vec<Option<Completion>>>,
+    version: u64,
+    stats: Stats,
+}
+
+impl<'a> Sampler<'a> {
+    fn new(model: &'a Model, requests: &'a [Request], settings: &'a Settings, key: RngKey, step: u32) -> Self {
+        let waiting: VecDeque<_> = requests
+            .iter()
+            .enumerate()
+            .flat_map(|(i, request)| (0..request.completions).map(move |n| (i, n)))
+            .collect();
+        let slots = settings.slots.min(waiting.len()).max(1);
+        let longest = requests.iter().map(|request| request.prompt.tokens.len()).max().unwrap_or(0);
+        let capacity = longest.saturating_add(settings.max_tokens).min(model.config.context);
+        Self {
+            model,
+            requests,
+            settings,
+            key,
+            step,
+            cache: model.sampling().cache(slots + 1, capacity),
+            running: (0..slots).map(|_| None).collect(),
+            waiting,
+            kept: None,
+            prompts: vec![None; requests.len()],
+            finished: requests.iter().map(|request| vec![None; request.completions]).collect(),
+            version: model.version(),
+            stats: Stats::default(),
+        }
+    }
+
+    /// Starts waiting completions in free slots. True if some were started, of which some may have ended already.
+    fn refill(&mut self, done: &mut dyn FnMut(usize, Vec<Completion>)) -> Result<bool> {
+        let free = (0..self.running.len()).filter(|&slot| self.running[slot].is_none());
+        let started: Vec<(usize, usize, usize)> =
+            free.map_while(|slot| self.waiting.pop_front().map(|(request, number)| (slot, request, number))).collect();
+        let mut groups = started.chunk_by(|a, b| a.1 == b.1).peekable();
+        if groups.peek().is_none() {
+            return Ok(false);
+        }
+        let keeper = self.running.len();
+        let mut fresh: Vec<&[(usize, usize, usize)]> = Vec::new();
+        for group in groups {
+            match self.kept.take() {
+                Some((request, prefix)) if request == group[0].1 => {
+                    for &(slot, ..) in group {
+                        self.cache.fork(keeper, slot);
+                    }
+                    self.start(group, &prefix, done)?;
+                    self.kept = Some((request, prefix));
+                }
+                _ => fresh.push(group),
+            }
+        }
+        while !fresh.is_empty() {
+            let mut tokens = 0;
+            let mut fits = |group: &&[(usize, usize, usize)]| {
+                tokens += self.requests[group[0].1].prompt.tokens.len();
+                tokens <= PREFILL
+            };
+            let count = fresh.iter().take_while(|group| fits(group)).count().max(1);
+            let groups: Vec<_> = fresh.drain(..count).collect();
+            for (group, prefix) in groups.iter().zip(self.prefill(&groups)?) {
+                let (first, request, _) = group[0];
+                for &(slot, ..) in &group[1..] {
+                    self.cache.fork(first, slot);
+                }
+                if self.waiting.front().is_some_and(|&(next, _)| next == request) {
+                    self.cache.fork(first, keeper);
+                    self.kept = Some((request, prefix.clone()));
+                }
+                self.start(group, &prefix, done)?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Computes the prompts of the groups, each into its first slot.
+    fn prefill(&mut self, groups: &[&[(usize, usize, usize)]]) -> Result<Vec<Prefix>> {
+        let (mut tokens, mut positions) = (Vec::new(), Vec::new());
+        let (mut segments, mut last) = (Vec::new(), Vec::new());
+        for group in groups {
+            let prompt = &self.requests[group[0].1].prompt.tokens;
+            self.cache.clear(group[0].0);
+            segments.push(Segment { start: tokens.len(), len: prompt.len(), slot: group[0].0 });
+            tokens.extend_from_slice(prompt);
+            positions.extend(0..prompt.len() as u32);
+            last.push(tokens.len() as u32 - 1);
+        }
+        self.stats.prompt_tokens += tokens.len();
+        let segments: Arc<[Segment]> = segments.into();
+        let mut routing = Vec::new();
+        let batch = Batch { tokens: &tokens, positions: &positions, segments: &segments };
+        let hidden = self.model.sampling().forward(&batch, Some(&mut self.cache), &mut routing)?;
+        let logits = self.logits(&ops::gather_rows(&hidden, &last)?)?;
+        let rows = logits.chunks(self.model.config.vocab);
+        Ok(rows
+            .zip(segments.iter())
+            .map(|(logits, segment)| {
+                let mut experts = Vec::new();
+                for row in segment.start..segment.start + segment.len {
+                    push_experts(&mut experts, &routing, row, tokens.len());
+                }
+                Prefix { logits: logits.into(), experts: experts.into() }
+            })
+            .collect())
+    }
+
+    /// Gives each completion of one request its first token.
+    fn start(
+        &mut self,
+        group: &[(usize, usize, usize)],
+        prefix: &Prefix,
+        done: &mut dyn FnMut(usize, Vec<Completion>),
+    ) -> Result<()> {
+        for &(slot, request, number) in group {
+            let room = self.model.config.context - self.requests[request].prompt.tokens.len();
+            self.prompts[request] = Some(prefix.experts.clone());
+            self.running[slot] = Some(Running {
+                request,
+                number,
+                tokens: Vec::new(),
+                logprobs: Vec::new(),
+                experts: Vec::new(),
+                limit: self.settings.max_tokens.min(room),
+            });
+            self.advance(slot, &prefix.logits, done)?;
+        }
+        Ok(())
+    }
+
+    /// One token for every running completion.
+    fn decode(&mut self, done: &mut dyn FnMut(usize, Vec<Completion>)) -> Result<()> {
+        let (mut tokens, mut positions) = (Vec::new(), Vec::new());
+        let (mut segments, mut slots) = (Vec::new(), Vec::new());
+        for (slot, running) in self.running.iter().enumerate() {
+            let Some(Running { request, tokens: sampled, .. }) = running else { continue };
+            let Some(&last) = sampled.last() else { continue };
+            segments.push(Segment { start: tokens.len(), len: 1, slot });
+            tokens.push(last);
+            positions.push((self.requests[*request].prompt.tokens.len() + sampled.len() - 1) as u32);
+            slots.push(slot);
+        }
+        let mut routing = Vec::new();
+        let batch = Batch { tokens: &tokens, positions: &positions, segments: &segments.into() };
+        let hidden = self.model.sampling().forward(&batch, Some(&mut self.cache), &mut routing)?;
+        let logits = self.logits(&hidden)?;
+        for (row, (slot, logits)) in slots.iter().zip(logits.chunks(self.model.config.vocab)).enumerate() {
+            if let Some(running) = &mut self.running[*slot] {
+                push_experts(&mut running.experts, &routing, row, slots.len());
+            }
+            self.advance(*slot, logits, done)?;
+        }
+        Ok(())
+    }
+
+    fn logits(&self, hidden: &Tensor) -> Result<Vec<f32>> {
+        Ok(self.model.sampling().logits(hidden)?.flatten_all()?.to_vec1()?)
+    }
+
+    /// Chooses a slot's next token, and ends its completion if that was the last one.
+    fn advance(&mut self, slot: usize, logits: &[f32], done: &mut dyn FnMut(usize, Vec<Completion>)) -> Result<()> {
+        let Some(running) = &mut self.running[slot] else { return Ok(()) };
+        let index = self.requests[running.request].index;
+        let counter = [self.step, (index ^ (index >> 32)) as u32, running.number as u32, running.tokens.len() as u32];
+        let token = choose::token(logits, self.settings, self.key.words(counter))?;
+        let temperature = if self.settings.temperature > 0.0 { self.settings.temperature } else { 1.0 };
+        running.tokens.push(token);
+        running.logprobs.push(ops::logprob_of(logits, token, temperature));
+        self.stats.tokens += 1;
+        let finish = match self.model.tokenizer.eos_ids().contains(&token) {
+            true => Finish::Stop,
+            false if running.tokens.len() == running.limit => Finish::Length,
+            false => return Ok(()),
+        };
+        if let Some(running) = self.running[slot].take() {
+            self.finish(running, finish, done);
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, running: Running, finish: Finish, done: &mut dyn FnMut(usize, Vec<Completion>)) {
+        let Running { request, number, tokens, logprobs, experts: own, .. } = running;
+        let written = match finish {
+            Finish::Stop => &tokens[..tokens.len() - 1],
+            _ => &tokens[..],
+        };
+        let layers: Vec<_> = self.model.config.expert_layers().collect();
+        let prompt = self.prompts[request].as_deref().unwrap_or_default();
+        let completion = Completion {
+            text: self.model.tokenizer.decode(written),
+            loss_mask: vec![true; tokens.len()],
+            finish,
+            logprobs,
+            weights_version: self.version,
+            experts: RoutedExperts {
+                layers: layers.len(),
+                per_token: layers.first().map_or(0, |experts| experts.router.chosen),
+                ids: [prompt, &own].concat(),
+            },
+            tokens,
+        };
+        self.finished[request][number] = Some(completion);
+        if self.finished[request].iter().all(Option::is_some) {
+            self.prompts[request] = None;
+            let completions = std::mem::take(&mut self.finished[request]);
+            done(request, completions.into_iter().flatten().collect());
+        }
+    }
+}
+
+/// Appends the experts of one row of a batch, layer after layer.
+fn push_experts(experts: &mut Vec<u16>, routing: &[Vec<u32>], row: usize, rows: usize) {
+    for chosen in routing {
+        let per_token = chosen.len() / rows;
+        experts.extend(chosen[row * per_token..(row + 1) * per_token].iter().map(|&expert| expert as u16));
+    }
+}

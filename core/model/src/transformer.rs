@@ -1,0 +1,129 @@
+//! The transformer itself: one function for both walks.
+
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor};
+use kernels::Param;
+use kernels::ops::{self, Rope, Segment};
+
+use crate::attention::LatentAttention;
+use crate::cache::Cache;
+use crate::config::{Attention, Config};
+use crate::error::Result;
+use crate::moe::{Mixer, Mixture};
+use crate::weights::{Entry, Start};
+
+/// Gives the parameter of an entry: from a checkpoint, from random numbers, or from another transformer.
+pub(crate) type Build<'a> = dyn FnMut(Entry) -> Result<Param> + 'a;
+
+/// Tokens of one or more sequences, packed without padding.
+pub struct Batch<'a> {
+    /// The tokens of all sequences, one after another.
+    pub tokens: &'a [u32],
+    /// The position of each token within its sequence.
+    pub positions: &'a [u32],
+    /// Which tokens belong together.
+    pub segments: &'a Arc<[Segment]>,
+}
+
+/// The layers, over parameters that build a graph or don't.
+pub struct Transformer {
+    embedding: Param,
+    layers: Vec<Layer>,
+    norm: Param,
+    head: Param,
+    eps: f64,
+}
+
+struct Layer {
+    attention_norm: Param,
+    attention: LatentAttention,
+    mixer_norm: Param,
+    mixer: Mixer,
+}
+
+/// The tables of angles of a config's rotary embedding.
+pub(crate) fn rope_of(config: &Config, device: &Device) -> Result<Arc<Rope>> {
+    let Attention::Latent(latent) = &config.attention;
+    let (rotary, width) = (&latent.rotary, latent.rope);
+    let table =
+        Rope::new(&rotary.frequencies(width), rotary.table_scale(), config.context, rotary.interleaved, device)?;
+    Ok(Arc::new(table))
+}
+
+impl Transformer {
+    /// Asks `build` for every parameter of the config, always in the same order.
+    pub(crate) fn new(config: &Config, rope: &Arc<Rope>, build: &mut Build<'_>) -> Result<Self> {
+        let hidden = config.hidden;
+        let Attention::Latent(latent) = &config.attention;
+        let embedding =
+            build(Entry::whole("model.embed_tokens.weight".into(), &[config.vocab, hidden], Start::Normal))?;
+        let mut layers = Vec::with_capacity(config.feed_forward.len());
+        for (i, part) in config.feed_forward.iter().enumerate() {
+            let prefix = format!("model.layers.{i}");
+            let norm = |name: &str| Entry::whole(format!("{prefix}.{name}.weight"), &[hidden], Start::Ones);
+            layers.push(Layer {
+                attention_norm: build(norm("input_layernorm"))?,
+                attention: LatentAttention::new(latent, hidden, &format!("{prefix}.self_attn"), rope, build)?,
+                mixer_norm: build(norm("post_attention_layernorm"))?,
+                mixer: Mixer::new(part, hidden, &format!("{prefix}.mlp"), build)?,
+            });
+        }
+        let norm = build(Entry::whole("model.norm.weight".into(), &[hidden], Start::Ones))?;
+        let head = match config.tied {
+            true => embedding.clone(),
+            false => build(Entry::whole("lm_head.weight".into(), &[config.vocab, hidden], Start::Normal))?,
+        };
+        Ok(Self { embedding, layers, norm, head, eps: config.norm_eps })
+    }
+
+    /// The normalised residual stream after the last layer, `[T, hidden]`. With a cache the tokens are appended to their
+    /// slots. The experts that each MoE layer chose, `[T * k]`, are pushed to `routing`.
+    pub fn forward(
+        &self,
+        batch: &Batch<'_>,
+        mut cache: Option<&mut Cache>,
+        routing: &mut Vec<Vec<u32>>,
+    ) -> Result<Tensor> {
+        let mut x = ops::embed(&self.embedding, batch.tokens)?;
+        for (i, layer) in self.layers.iter().enumerate() {
+            let normed = ops::rms_norm(&x, &layer.attention_norm, self.eps)?;
+            let layer_cache = cache.as_deref_mut().map(|cache| cache.layer(i));
+            x = (x + layer.attention.forward(&normed, batch, layer_cache)?)?;
+            let normed = ops::rms_norm(&x, &layer.mixer_norm, self.eps)?;
+            let mixed = match &layer.mixer {
+                Mixer::Dense(mlp) => mlp.forward(&normed)?,
+                Mixer::Experts(mixture) => {
+                    let (mixed, chosen) = mixture.forward(&normed)?;
+                    routing.push(chosen);
+                    mixed
+                }
+            };
+            x = (x + mixed)?;
+        }
+        Ok(ops::rms_norm(&x, &self.norm, self.eps)?)
+    }
+
+    /// Logits `[N, V]` of rows of [`Self::forward`].
+    pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
+        Ok(ops::linear(hidden, &self.head, None)?)
+    }
+
+    /// The output projection `[V, hidden]`.
+    pub(crate) fn head(&self) -> &Param {
+        &self.head
+    }
+
+    /// The mixtures of experts, in order of layers.
+    pub(crate) fn mixtures(&self) -> impl Iterator<Item = &Mixture> {
+        self.layers.iter().filter_map(|layer| match &layer.mixer {
+            Mixer::Experts(mixture) => Some(mixture),
+            Mixer::Dense(_) => None,
+        })
+    }
+
+    /// Empty caches for `slots` sequences of up to `capacity` tokens.
+    pub fn cache(&self, slots: usize, capacity: usize) -> Cache {
+        Cache::new(self.layers.iter().map(|layer| layer.attention.cache(slots, capacity)).collect())
+    }
+}
