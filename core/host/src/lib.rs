@@ -1,1 +1,236 @@
-//! To be written.
+//! Runs other people's code: WebAssembly components and Rhai scripts that verify, reward, filter and generate.
+//!
+//! Foreign code has a budget and no capability that was not granted. What it does wrong becomes a verdict `undecided` with
+//! its reason; only what is the host's own defect, or a failed filter or generator, is an error. The same call gives the
+//! same answer and costs the same, however long it takes and on however many threads calls are made.
+//!
+//! This crate knows the WIT package `pipeline:plugin` and the records that cross it. It must never know what a reward
+//! means, what a stage is, or where a plugin's name was written; and it never lets wall time become a verdict.
+
+mod builtins;
+mod component;
+mod configured;
+mod error;
+mod gate;
+mod sandbox;
+mod script;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use base::Limits;
+pub use builtins::builtins;
+pub use configured::{Configured, Spent};
+pub use error::{ConfigureError, HostError};
+use gate::Gate;
+use sandbox::{Fault, Outcome, Patience};
+
+/// Settings of a host.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The folder of compiled components: made with mode 0700 if absent, and not used if others can write to it. `None`:
+    /// `pipeline/compiled` in the user's cache folder, and no cache where there is no such folder.
+    pub cache: Option<PathBuf>,
+}
+
+/// Where a plugin's code is.
+#[derive(Clone, Copy, Debug)]
+pub enum Code<'a> {
+    /// In the tool: one of [`builtins`].
+    Builtin(&'a str),
+    /// In a WebAssembly component.
+    Wasm(&'a Path),
+    /// In a Rhai script.
+    Rhai(&'a Path),
+}
+
+/// What a plugin is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum World {
+    /// Judges completions, each alone.
+    Verifier,
+    /// Turns the verdicts of a group into rewards.
+    Rewarder,
+    /// Decides what is kept of a step.
+    Filterer,
+    /// Makes rows.
+    Generator,
+}
+
+impl World {
+    /// All worlds.
+    pub const ALL: [Self; 4] = [Self::Verifier, Self::Rewarder, Self::Filterer, Self::Generator];
+
+    /// The function that a plugin of this world has, and the interface that holds it.
+    pub fn function(self) -> &'static str {
+        match self {
+            Self::Verifier => "verify",
+            Self::Rewarder => "reward",
+            Self::Filterer => "filter",
+            Self::Generator => "generate",
+        }
+    }
+}
+
+impl std::fmt::Display for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Verifier => "verifier",
+            Self::Rewarder => "rewarder",
+            Self::Filterer => "filterer",
+            Self::Generator => "generator",
+        })
+    }
+}
+
+/// The runtimes of foreign code. One serves a whole process; plugins of it may be called from many threads.
+pub struct Host {
+    components: component::Runtime,
+    gate: Arc<Gate>,
+}
+
+impl Host {
+    /// Sets up the runtimes.
+    ///
+    /// # Errors
+    /// The machine can't run compiled WebAssembly.
+    pub fn new(options: Options) -> Result<Self, HostError> {
+        let components = component::Runtime::new(options.cache, component::Watchdog::default())?;
+        Ok(Self { components, gate: Arc::default() })
+    }
+
+    /// Loads a plugin. `name` is used in messages only.
+    ///
+    /// # Errors
+    /// The code is absent, unreadable or damaged, fits no world, imports what no plugin is given, or a budget is missing.
+    pub fn load(&self, name: &str, code: Code<'_>, limits: &Limits) -> Result<Plugin, HostError> {
+        let read =
+            |path: &Path| std::fs::read(path).map_err(|source| HostError::Read { path: path.to_owned(), source });
+        let (origin, bytes, is_script) = match code {
+            Code::Builtin(builtin) => {
+                let (bytes, is_script) = builtins::find(builtin)?;
+                (format!("builtin `{builtin}`"), bytes.to_vec(), is_script)
+            }
+            Code::Wasm(path) => (path.display().to_string(), read(path)?, false),
+            Code::Rhai(path) => (path.display().to_string(), read(path)?, true),
+        };
+        let hash = blake3::hash(&bytes).to_hex().to_string();
+        let source = Source { plugin: name, origin: &origin, bytes: &bytes };
+        let (world, code): (World, Arc<dyn sandbox::Code>) = if is_script {
+            let script = script::Script::load(&source, limits)?;
+            (script.world(), Arc::new(script))
+        } else {
+            let component = self.components.load(&source, limits)?;
+            (component.world(), Arc::new(component))
+        };
+        Ok(Plugin { name: name.into(), world, hash, code, gate: Arc::clone(&self.gate), schema: OnceLock::new() })
+    }
+}
+
+/// Code that was read, and how messages speak of it.
+struct Source<'a> {
+    plugin: &'a str,
+    origin: &'a str,
+    bytes: &'a [u8],
+}
+
+impl Source<'_> {
+    fn unusable(&self, detail: impl Into<String>) -> HostError {
+        HostError::Unusable { plugin: self.plugin.into(), origin: self.origin.into(), detail: detail.into() }
+    }
+
+    fn missing(&self, key: &'static str, what: &'static str) -> HostError {
+        HostError::MissingLimit { plugin: self.plugin.into(), key, what }
+    }
+}
+
+/// Foreign code, loaded and checked, without a config yet.
+pub struct Plugin {
+    name: Arc<str>,
+    world: World,
+    hash: String,
+    code: Arc<dyn sandbox::Code>,
+    gate: Arc<Gate>,
+    schema: OnceLock<serde_json::Value>,
+}
+
+impl std::fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Plugin").field("name", &self.name).field("world", &self.world).finish_non_exhaustive()
+    }
+}
+
+impl Plugin {
+    /// What the plugin is for.
+    pub fn world(&self) -> World {
+        self.world
+    }
+
+    /// The blake3 hash of the code, in hexadecimal.
+    pub fn hash(&self) -> String {
+        self.hash.clone()
+    }
+
+    /// The JSON Schema of the plugin's config; the plugin is asked once.
+    ///
+    /// # Errors
+    /// The plugin fails, or its answer is no JSON Schema.
+    pub fn schema(&self) -> Result<serde_json::Value, HostError> {
+        if let Some(schema) = self.schema.get() {
+            return Ok(schema.clone());
+        }
+        let failed = |reason| HostError::Failed { plugin: self.name.to_string(), call: "schema", reason };
+        let schema = match self.twice("schema", |patience| self.code.schema(patience))? {
+            Some(text) => {
+                serde_json::from_str(&text).map_err(|error| failed(format!("the schema is no JSON: {error}")))?
+            }
+            None => serde_json::json!({ "type": "object", "additionalProperties": false }),
+        };
+        jsonschema::validator_for(&schema).map_err(|error| failed(format!("the schema is no JSON Schema: {error}")))?;
+        Ok(self.schema.get_or_init(|| schema).clone())
+    }
+
+    /// Checks `config` against the plugin's schema, then by the plugin itself; `null` stands for an empty table.
+    ///
+    /// # Errors
+    /// All objections to the config with their places, or the plugin failed.
+    pub fn configure(&self, config: &serde_json::Value) -> Result<Configured, ConfigureError> {
+        let config = if config.is_null() { serde_json::json!({}) } else { config.clone() };
+        let schema = self.schema()?;
+        let validator = jsonschema::validator_for(&schema).map_err(|error| HostError::Failed {
+            plugin: self.name.to_string(),
+            call: "schema",
+            reason: error.to_string(),
+        })?;
+        let mut errors: Vec<_> = validator
+            .iter_errors(&config)
+            .map(|error| (error.instance_path().to_string(), error.to_string()))
+            .collect();
+        if errors.is_empty() {
+            let text = config.to_string();
+            errors = self.twice("configure", |patience| self.code.check(&text, patience))?;
+        }
+        if !errors.is_empty() {
+            return Err(ConfigureError::Config { errors });
+        }
+        let sandbox = self.code.bind(&config);
+        Ok(Configured::new(Arc::clone(&self.name), self.world, sandbox, Arc::clone(&self.gate), self.code.budget()))
+    }
+
+    /// Calls once, and once more with patience after the watchdog rang.
+    fn twice<T>(&self, call: &'static str, f: impl Fn(Patience) -> Outcome<T>) -> Result<T, HostError> {
+        for patience in [Patience::Once, Patience::Alone] {
+            let pass = self.gate.enter(patience == Patience::Alone);
+            let outcome = f(patience);
+            drop(pass);
+            match outcome.result {
+                Ok(value) => return Ok(value),
+                Err(Fault::Guest(reason)) => {
+                    return Err(HostError::Failed { plugin: self.name.to_string(), call, reason });
+                }
+                Err(Fault::Expired) => {}
+            }
+        }
+        Err(HostError::Watchdog { plugin: self.name.to_string(), call, place: String::new() })
+    }
+}

@@ -1,0 +1,309 @@
+//! A configured plugin: group calls, how a failure is narrowed down to its completion, and what was spent.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use base::{Context, Decision, Group, Row, Verdict};
+
+use crate::gate::Gate;
+use crate::sandbox::{Fault, Outcome, Patience, Sandbox, counted, grouped};
+use crate::{HostError, World};
+
+/// What a plugin has spent so far. The same for the same calls, whatever their order and however long they took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Calls made, those that failed included.
+    pub calls: u64,
+    /// Fuel, of a component.
+    pub fuel: u64,
+    /// Operations, of a script.
+    pub operations: u64,
+    /// Completions that could not be decided.
+    pub undecided: u64,
+}
+
+#[derive(Default)]
+struct Meter {
+    calls: AtomicU64,
+    units: AtomicU64,
+    undecided: AtomicU64,
+}
+
+/// A plugin with its config, ready to be called from any thread; each call is made in a fresh instance.
+#[derive(Clone)]
+pub struct Configured {
+    name: Arc<str>,
+    world: World,
+    sandbox: Arc<dyn Sandbox>,
+    gate: Arc<Gate>,
+    budget: u64,
+    unit: &'static str,
+    meter: Arc<Meter>,
+    /// The first reasons that were reported, so that a log is not flooded by the same one.
+    reported: Arc<Mutex<u32>>,
+}
+
+/// How many failures of one plugin are logged.
+const REPORTED: u32 = 20;
+
+impl std::fmt::Debug for Configured {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Configured").field("name", &self.name).field("world", &self.world).finish_non_exhaustive()
+    }
+}
+
+impl Configured {
+    pub(crate) fn new(
+        name: Arc<str>,
+        world: World,
+        sandbox: Arc<dyn Sandbox>,
+        gate: Arc<Gate>,
+        (budget, unit): (u64, &'static str),
+    ) -> Self {
+        Self { name, world, sandbox, gate, budget, unit, meter: Arc::default(), reported: Arc::default() }
+    }
+
+    /// The plugin's name, as given to [`crate::Host::load`].
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the plugin is for.
+    pub fn world(&self) -> World {
+        self.world
+    }
+
+    /// Totals since the plugin was configured, of all clones together.
+    pub fn spent(&self) -> Spent {
+        let units = self.meter.units.load(Ordering::Relaxed);
+        let is_fuel = self.unit == "fuel";
+        Spent {
+            calls: self.meter.calls.load(Ordering::Relaxed),
+            fuel: if is_fuel { units } else { 0 },
+            operations: if is_fuel { 0 } else { units },
+            undecided: self.meter.undecided.load(Ordering::Relaxed),
+        }
+    }
+
+    /// A verdict for each completion of a group.
+    ///
+    /// The group is judged in one call with the sum of its completions' budgets. If that fails in any way, it is repeated
+    /// completion by completion, so that only the offender is undecided.
+    ///
+    /// # Errors
+    /// The plugin is no verifier, or the watchdog rang twice.
+    pub fn verify(&self, ctx: &Context, group: &Group) -> Result<Vec<Verdict>, HostError> {
+        self.expect(World::Verifier)?;
+        let n = group.completions.len();
+        let verdicts = match self.verdicts(ctx, group, 0..n)? {
+            Ok(verdicts) => verdicts,
+            Err(reason) if n == 1 => vec![Verdict::Undecided(reason)],
+            Err(_) => {
+                let mut verdicts = Vec::with_capacity(n);
+                for i in 0..n {
+                    match self.verdicts(ctx, group, i..i + 1)? {
+                        Ok(one) => verdicts.extend(one),
+                        Err(reason) => verdicts.push(Verdict::Undecided(reason)),
+                    }
+                }
+                verdicts
+            }
+        };
+        let verdicts: Vec<Verdict> = verdicts.into_iter().map(finite).collect();
+        for (i, verdict) in verdicts.iter().enumerate() {
+            if let Verdict::Undecided(reason) = verdict {
+                self.undecided(1, || format!("{}, completion {i}", place(group)), reason);
+            }
+        }
+        Ok(verdicts)
+    }
+
+    fn verdicts(
+        &self,
+        ctx: &Context,
+        group: &Group,
+        which: Range<usize>,
+    ) -> Result<Result<Vec<Verdict>, String>, HostError> {
+        let n = which.len() as u64;
+        if n == 0 {
+            return Ok(Ok(Vec::new()));
+        }
+        let call = |patience| self.sandbox.verify(ctx, group, which.clone(), patience);
+        let result = self.twice(call).map_err(|Expired| {
+            // To name the completion, each is tried alone; the one that rings is it.
+            let rings = |i: &usize| {
+                let _pass = self.gate.enter(false);
+                let outcome = self.sandbox.verify(ctx, group, *i..*i + 1, Patience::Once);
+                matches!(outcome.result, Err(Fault::Expired))
+            };
+            let culprit = if n == 1 { Some(which.start) } else { which.clone().find(rings) };
+            let completion = culprit.map(|i| format!(", completion {i}")).unwrap_or_default();
+            self.watchdog("verify", format!(" on {}{completion}", place(group)))
+        })?;
+        Ok(result.map_err(|reason| self.explain(reason, n)).and_then(|verdicts| {
+            if verdicts.len() as u64 == n {
+                Ok(verdicts)
+            } else {
+                Err(format!("returned {} for {}", counted(verdicts.len() as u64, "verdict"), counted(n, "completion")))
+            }
+        }))
+    }
+
+    /// A reward for each completion of a group, `None` where the plugin can't tell; or the reason why there is none.
+    /// Rewards compare within a group: after a failure the whole group has the same reason.
+    ///
+    /// # Errors
+    /// The plugin is no rewarder, or the watchdog rang twice.
+    pub fn reward(&self, ctx: &Context, group: &Group) -> Result<Vec<Result<Option<f64>, String>>, HostError> {
+        self.expect(World::Rewarder)?;
+        let n = group.completions.len();
+        if n == 0 {
+            return Ok(Vec::new());
+        }
+        let result = self
+            .twice(|patience| self.sandbox.reward(ctx, group, patience))
+            .map_err(|Expired| self.watchdog("reward", format!(" on {}", place(group))))?
+            .map_err(|reason| self.explain(reason, n as u64))
+            .and_then(|rewards| {
+                if rewards.len() != n {
+                    let (got, n) = (counted(rewards.len() as u64, "reward"), counted(n as u64, "completion"));
+                    return Err(format!("returned {got} for {n}"));
+                }
+                match rewards.iter().flatten().find(|reward| !reward.is_finite()) {
+                    Some(reward) => Err(format!("returned a reward that is not finite: {reward}")),
+                    None => Ok(rewards),
+                }
+            });
+        match result {
+            Ok(rewards) => {
+                let undecided = rewards.iter().filter(|reward| reward.is_none()).count();
+                self.meter.undecided.fetch_add(undecided as u64, Ordering::Relaxed);
+                Ok(rewards.into_iter().map(Ok).collect())
+            }
+            Err(reason) => {
+                self.undecided(n as u64, || place(group), &reason);
+                Ok(vec![Err(reason); n])
+            }
+        }
+    }
+
+    /// A decision for each completion of each group.
+    ///
+    /// # Errors
+    /// The plugin is no filterer, or it failed: there is no decision to fall back on.
+    pub fn filter(&self, ctx: &Context, groups: &[Arc<Group>]) -> Result<Vec<Vec<Decision>>, HostError> {
+        self.expect(World::Filterer)?;
+        let n: usize = groups.iter().map(|group| group.completions.len()).sum();
+        if n == 0 {
+            return Ok(vec![Vec::new(); groups.len()]);
+        }
+        let failed = |reason| HostError::Failed { plugin: self.name.to_string(), call: "filter", reason };
+        let decisions = self
+            .twice(|patience| self.sandbox.filter(ctx, groups, patience))
+            .map_err(|Expired| self.watchdog("filter", String::new()))?
+            .map_err(|reason| failed(self.explain(reason, n as u64)))?;
+        let fits = decisions.len() == groups.len()
+            && decisions.iter().zip(groups).all(|(decisions, group)| decisions.len() == group.completions.len());
+        if !fits {
+            let shape = "returned decisions that don't fit: one list for each group, one decision for each completion";
+            return Err(failed(shape.into()));
+        }
+        Ok(decisions)
+    }
+
+    /// The rows `first .. first + count` of the generator's list.
+    ///
+    /// # Errors
+    /// The plugin is no generator, or it failed: there is no row to fall back on.
+    pub fn generate(&self, ctx: &Context, first: u64, count: u32) -> Result<Vec<Row>, HostError> {
+        self.expect(World::Generator)?;
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let failed = |reason| HostError::Failed { plugin: self.name.to_string(), call: "generate", reason };
+        let rows = self
+            .twice(|patience| self.sandbox.generate(ctx, first, count, patience))
+            .map_err(|Expired| self.watchdog("generate", format!(" of rows {first}..{}", first + u64::from(count))))?
+            .map_err(|reason| failed(self.explain(reason, u64::from(count))))?;
+        if rows.len() != count as usize {
+            let (got, wanted) = (counted(rows.len() as u64, "row"), counted(u64::from(count), "row"));
+            return Err(failed(format!("returned {got} where {wanted} were asked for")));
+        }
+        Ok(rows)
+    }
+
+    fn expect(&self, wanted: World) -> Result<(), HostError> {
+        if self.world == wanted {
+            return Ok(());
+        }
+        Err(HostError::WrongWorld { plugin: self.name.to_string(), is: self.world, wanted })
+    }
+
+    /// Calls once, and once more, alone, after the watchdog rang. Only the call that counts is metered, so that the totals
+    /// don't depend on time.
+    fn twice<T>(&self, call: impl Fn(Patience) -> Outcome<T>) -> Result<Result<T, String>, Expired> {
+        for patience in [Patience::Once, Patience::Alone] {
+            let pass = self.gate.enter(patience == Patience::Alone);
+            let outcome = call(patience);
+            drop(pass);
+            let result = match outcome.result {
+                Ok(value) => Ok(value),
+                Err(Fault::Guest(reason)) => Err(reason),
+                Err(Fault::Expired) => {
+                    tracing::warn!(plugin = %self.name, ?patience, "the watchdog stopped a call");
+                    continue;
+                }
+            };
+            self.meter.calls.fetch_add(1, Ordering::Relaxed);
+            self.meter.units.fetch_add(outcome.spent, Ordering::Relaxed);
+            return Ok(result);
+        }
+        Err(Expired)
+    }
+
+    fn watchdog(&self, call: &'static str, place: String) -> HostError {
+        HostError::Watchdog { plugin: self.name.to_string(), call, place }
+    }
+
+    /// Adds the allowance to a reason that says that the budget is spent.
+    fn explain(&self, reason: String, n: u64) -> String {
+        if reason != EXHAUSTED {
+            return reason;
+        }
+        let whole = if n == 1 { String::new() } else { format!(", of which there were {}", grouped(n)) };
+        let thing = if self.world == World::Generator { "row" } else { "completion" };
+        format!("{} exhausted: {} allowed for one {thing}{whole}", self.unit, grouped(self.budget))
+    }
+
+    fn undecided(&self, n: u64, place: impl Fn() -> String, reason: &str) {
+        self.meter.undecided.fetch_add(n, Ordering::Relaxed);
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        if *reported < REPORTED {
+            *reported += 1;
+            tracing::info!(plugin = %self.name, place = place(), reason, "undecided");
+        }
+    }
+}
+
+/// The reason of a spent budget; [`Configured::explain`] adds the figures.
+pub(crate) const EXHAUSTED: &str = "budget exhausted";
+
+/// The watchdog rang twice.
+struct Expired;
+
+fn place(group: &Group) -> String {
+    format!("step {}, source `{}`, prompt {}", group.step, group.prompt.source, group.prompt.id)
+}
+
+/// A verdict whose numbers are no numbers is none.
+fn finite(verdict: Verdict) -> Verdict {
+    let Verdict::Decided(finding) = &verdict else { return verdict };
+    if !finding.score.is_finite() {
+        return Verdict::Undecided(format!("returned a score that is not finite: {}", finding.score));
+    }
+    match finding.metrics.iter().find(|(_, value)| !value.is_finite()) {
+        Some((name, value)) => Verdict::Undecided(format!("returned a metric `{name}` that is not finite: {value}")),
+        None => verdict,
+    }
+}

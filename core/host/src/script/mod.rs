@@ -1,0 +1,267 @@
+//! Rhai scripts: glue over native helpers, in an engine without clock, files, modules or `eval`.
+//!
+//! A script defines one of `verify(ctx, group)`, `reward(ctx, group, judgements)`, `filter(ctx, groups, rewards)` and
+//! `generate(ctx, first, count)`, and may define `schema()` and `configure(config)`. Its functions see the constant
+//! `config`. Every call starts from nothing: a script can't keep anything from one call to the next.
+
+mod helpers;
+mod meter;
+mod values;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use base::{Context, Decision, Group, Limits, Row, Verdict};
+use meter::Meter;
+use rhai::packages::{
+    BasicArrayPackage, BasicMapPackage, BitFieldPackage, CorePackage, LogicPackage, MoreStringPackage, Package,
+};
+use rhai::{AST, CallFnOptions, Dynamic, Engine, EvalAltResult, FuncArgs, OptimizationLevel, Scope};
+
+use crate::configured::EXHAUSTED;
+use crate::sandbox::{Code, Fault, Outcome, Patience, Sandbox, grouped};
+use crate::{HostError, Source, World};
+
+/// Bytes that a script may log in a call, where the limits don't say.
+const LOG: u64 = 64 << 10;
+
+/// Bytes of a result, where the limits don't say.
+const OUTPUT: u64 = 1 << 20;
+
+/// The longest string and the longest array of a script. What one operation can cost is bounded by them.
+const STRING: usize = 4 << 20;
+const ARRAY: usize = 16_384;
+
+/// A script that parses and has the functions of a world.
+pub(crate) struct Script {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    name: String,
+    engine: Engine,
+    ast: AST,
+    world: World,
+    has_schema: bool,
+    has_configure: bool,
+    operations: u64,
+    output: u64,
+    log: u64,
+}
+
+impl Script {
+    /// Parses a script and finds its world.
+    pub(crate) fn load(source: &Source<'_>, limits: &Limits) -> Result<Self, HostError> {
+        let operations = limits
+            .operations
+            .ok_or_else(|| source.missing("operations", "a script never runs without a limit on its operations"))?;
+        let text = std::str::from_utf8(source.bytes).map_err(|_| source.unusable("the script is not UTF-8"))?;
+        let engine = engine();
+        let ast = engine.compile(text).map_err(|error| {
+            let position = error.position();
+            HostError::Syntax {
+                origin: source.origin.into(),
+                line: position.line().unwrap_or(1),
+                column: position.position().unwrap_or(1),
+                message: error.err_type().to_string(),
+            }
+        })?;
+        let has = |name: &str, parameters: usize| {
+            ast.iter_functions().any(|function| function.name == name && function.params.len() == parameters)
+        };
+        let worlds: Vec<World> =
+            World::ALL.into_iter().filter(|world| has(world.function(), signature(*world).len())).collect();
+        let world = match worlds.as_slice() {
+            [world] => *world,
+            [] => {
+                let functions =
+                    World::ALL.map(|world| format!("{}({})", world.function(), signature(world).join(", ")));
+                let named = World::ALL
+                    .into_iter()
+                    .find(|world| ast.iter_functions().any(|function| function.name == world.function()));
+                let detail = match named {
+                    Some(world) => {
+                        format!("its function `{0}` must be `{0}({1})`", world.function(), signature(world).join(", "))
+                    }
+                    None => format!("it must define one of {}", functions.join(", ")),
+                };
+                return Err(source.unusable(detail));
+            }
+            [a, b, ..] => {
+                let detail =
+                    format!("it defines both `{}` and `{}`; a plugin has one world", a.function(), b.function());
+                return Err(source.unusable(detail));
+            }
+        };
+        let (has_schema, has_configure) = (has("schema", 0), has("configure", 1));
+        let inner = Inner {
+            name: source.plugin.into(),
+            engine,
+            world,
+            has_schema,
+            has_configure,
+            operations,
+            output: limits.output.unwrap_or(OUTPUT),
+            log: limits.log.unwrap_or(LOG),
+            ast,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    pub(crate) fn world(&self) -> World {
+        self.inner.world
+    }
+}
+
+/// The parameters of a world's function.
+fn signature(world: World) -> &'static [&'static str] {
+    match world {
+        World::Verifier => &["ctx", "group"],
+        World::Rewarder => &["ctx", "group", "judgements"],
+        World::Filterer => &["ctx", "groups", "rewards"],
+        World::Generator => &["ctx", "first", "count"],
+    }
+}
+
+fn engine() -> Engine {
+    let mut engine = Engine::new_raw();
+    CorePackage::new().register_into_engine(&mut engine);
+    BitFieldPackage::new().register_into_engine(&mut engine);
+    LogicPackage::new().register_into_engine(&mut engine);
+    BasicArrayPackage::new().register_into_engine(&mut engine);
+    BasicMapPackage::new().register_into_engine(&mut engine);
+    MoreStringPackage::new().register_into_engine(&mut engine);
+    helpers::register(&mut engine);
+    // The powers and roots of the package would be the platform's; `helpers` has libm's.
+    for symbol in ["eval", "import", "export", "print", "debug", "**", "**="] {
+        engine.disable_symbol(symbol);
+    }
+    engine
+        .set_optimization_level(OptimizationLevel::Simple)
+        .set_max_modules(0)
+        .set_max_call_levels(32)
+        .set_max_expr_depths(64, 64)
+        .set_max_functions(256)
+        .set_max_variables(256)
+        .set_max_string_size(STRING)
+        .set_max_array_size(ARRAY)
+        .set_max_map_size(ARRAY)
+        .on_print(|_| {})
+        .on_debug(|_, _, _| {})
+        .on_progress(meter::progress);
+    #[expect(deprecated, reason = "the attribute only says that the callback's form may change")]
+    engine.on_var(|name, index, _| Ok(if name == "config" && index == 0 { meter::config() } else { None }));
+    engine
+}
+
+impl Inner {
+    /// One call of a function of the script, with the budget of `n` completions or rows.
+    fn call(
+        &self,
+        function: &str,
+        config: Option<&Dynamic>,
+        n: u64,
+        patience: Patience,
+        args: impl FuncArgs,
+    ) -> Outcome<Dynamic> {
+        let limit = self.operations.saturating_mul(n.max(1));
+        let meter = Meter::start(limit, self.log, patience, config.cloned());
+        let options = CallFnOptions::new().eval_ast(true).rewind_scope(true);
+        let result = self.engine.call_fn_with_options::<Dynamic>(options, &mut Scope::new(), &self.ast, function, args);
+        let end = meter.finish();
+        for message in &end.logged {
+            tracing::info!(plugin = self.name, message, "log");
+        }
+        let result = result.map_err(|error| match end.stopped {
+            Some(meter::Stopped::Operations) => Fault::Guest(EXHAUSTED.into()),
+            Some(meter::Stopped::Time) => Fault::Expired,
+            None => Fault::Guest(reason(&error)),
+        });
+        let result = result.and_then(|value| {
+            if values::size(&value) > self.output {
+                let allowed = grouped(self.output);
+                return Err(Fault::Guest(format!("returned too much: {allowed} bytes allowed in a call")));
+            }
+            Ok(value)
+        });
+        Outcome { result, spent: end.operations }
+    }
+}
+
+/// What the script threw, or the engine's message with its place.
+fn reason(error: &EvalAltResult) -> String {
+    match error {
+        EvalAltResult::ErrorInFunctionCall(_, _, inner, _) => reason(inner),
+        EvalAltResult::ErrorRuntime(thrown, _) if thrown.is_string() => thrown.to_string(),
+        _ => error.to_string(),
+    }
+}
+
+impl<T> Outcome<T> {
+    fn and_then<U>(self, f: impl FnOnce(T) -> Result<U, String>) -> Outcome<U> {
+        Outcome { result: self.result.and_then(|value| f(value).map_err(Fault::Guest)), spent: self.spent }
+    }
+}
+
+impl Code for Script {
+    fn schema(&self, patience: Patience) -> Outcome<Option<String>> {
+        if !self.inner.has_schema {
+            return Outcome { result: Ok(None), spent: 0 };
+        }
+        self.inner.call("schema", None, 1, patience, ()).and_then(|value| match value.type_name() {
+            "string" => Ok(Some(value.to_string())),
+            _ => values::json(&value).map(|schema| Some(schema.to_string())),
+        })
+    }
+
+    fn check(&self, config: &str, patience: Patience) -> Outcome<Vec<(String, String)>> {
+        if !self.inner.has_configure {
+            return Outcome { result: Ok(Vec::new()), spent: 0 };
+        }
+        let config = match serde_json::from_str(config) {
+            Ok(value) => values::dynamic(&value),
+            Err(error) => return Outcome { result: Err(Fault::Guest(error.to_string())), spent: 0 },
+        };
+        self.inner.call("configure", Some(&config.clone()), 1, patience, (config,)).and_then(values::config_errors)
+    }
+
+    fn bind(&self, config: &serde_json::Value) -> Arc<dyn Sandbox> {
+        Arc::new(Bound { inner: Arc::clone(&self.inner), config: values::dynamic(config) })
+    }
+
+    fn budget(&self) -> (u64, &'static str) {
+        (self.inner.operations, "operations")
+    }
+}
+
+/// A script with its config.
+struct Bound {
+    inner: Arc<Inner>,
+    config: Dynamic,
+}
+
+impl Sandbox for Bound {
+    fn verify(&self, ctx: &Context, group: &Group, which: Range<usize>, patience: Patience) -> Outcome<Vec<Verdict>> {
+        let args = (values::context(ctx), values::group(group, which.clone()));
+        let n = which.len() as u64;
+        self.inner.call("verify", Some(&self.config), n, patience, args).and_then(values::verdicts)
+    }
+
+    fn reward(&self, ctx: &Context, group: &Group, patience: Patience) -> Outcome<Vec<Option<f64>>> {
+        let n = group.completions.len();
+        let args = (values::context(ctx), values::group(group, 0..n), values::judgements(&group.judgements));
+        self.inner.call("reward", Some(&self.config), n as u64, patience, args).and_then(values::rewards)
+    }
+
+    fn filter(&self, ctx: &Context, groups: &[Arc<Group>], patience: Patience) -> Outcome<Vec<Vec<Decision>>> {
+        let n: usize = groups.iter().map(|group| group.completions.len()).sum();
+        let (shapes, rewards) = values::step(groups);
+        let args = (values::context(ctx), shapes, rewards);
+        self.inner.call("filter", Some(&self.config), n as u64, patience, args).and_then(values::decisions)
+    }
+
+    fn generate(&self, ctx: &Context, first: u64, count: u32, patience: Patience) -> Outcome<Vec<Row>> {
+        let args = (values::context(ctx), first as i64, i64::from(count));
+        self.inner.call("generate", Some(&self.config), u64::from(count), patience, args).and_then(values::rows)
+    }
+}
