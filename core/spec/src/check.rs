@@ -27,8 +27,12 @@ impl Check<'_> {
         if self.broken {
             return;
         }
+        let unknown: Vec<&str> = table.keys().map(String::as_str).filter(|key| fields.field(key).is_none()).collect();
+        let names = || fields.fields.iter().map(|field| field.name);
         for field in fields.fields.iter().filter(|field| field.need == Need::Required) {
-            if !table.contains_key(field.name) {
+            // A misspelt key is not missing, too.
+            let misspelt = unknown.iter().any(|key| nearest(key, names()) == Some(field.name));
+            if !table.contains_key(field.name) && !misspelt {
                 let error = Diagnostic::error("missing-key", format!("{} has no `{}`", the(path), field.name));
                 let error = error.at(node.span.clone(), format!("`{}` is missing", field.name));
                 self.findings.push(error.help(format!("`{}`: {}", field.name, sentence(field))));
@@ -121,9 +125,9 @@ impl Check<'_> {
             Kind::Text | Kind::Reference(_) => {
                 self.text(node, path);
             }
-            Kind::Name => {
+            Kind::Name(what) => {
                 if let Some(name) = self.text(node, path) {
-                    self.name(name, &node.span, path);
+                    self.name(name, &node.span, what);
                 }
             }
             Kind::Path(endings) => {
@@ -140,7 +144,7 @@ impl Check<'_> {
                 if let Some(text) = self.text(node, path)
                     && let Some(phase) = text.strip_prefix("phase:")
                 {
-                    self.name(phase, &node.span, path);
+                    self.name(phase, &node.span, "a phase");
                 }
             }
             Kind::Integer(least, most) => match node.as_integer() {
@@ -194,7 +198,7 @@ impl Check<'_> {
             Kind::Table(fields) => self.table(node, fields, path),
             Kind::Map(what, kind) => {
                 for (name, entry) in self.expect_table(node, path).into_iter().flatten() {
-                    self.name(name, &entry.key, &format!("a {what}"));
+                    self.name(name, &entry.key, what);
                     self.value(&entry.node, kind, &join(path, name));
                 }
             }
@@ -283,13 +287,11 @@ impl Check<'_> {
         if is_name(name) {
             return;
         }
-        let what = if what.starts_with("a ") { what.to_owned() } else { the(what) };
         let error = Diagnostic::error("bad-name", format!("`{name}` can't be the name of {what}"));
-        let error = error.at(span.clone(), "not a name");
         let rule = "a name has at most 64 lower-case letters, digits, `-` and `_`, and starts with a letter";
         let fixed: String = name.to_lowercase().replace([' ', '.', '/'], "-");
-        let help = if is_name(&fixed) { format!("{rule}: `{fixed}`") } else { rule.to_owned() };
-        self.findings.push(error.help(help));
+        let help = if is_name(&fixed) { format!("{rule}, such as `{fixed}`") } else { rule.to_owned() };
+        self.findings.push(error.at(span.clone(), "not a name").help(help));
     }
 
     fn ending(&mut self, text: &str, endings: &[&str], span: &Span) {

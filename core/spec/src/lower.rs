@@ -1,6 +1,8 @@
 //! A checked tree, typed. Each function returns `None` only where the check let something pass that it should not have.
 
-use base::Limits;
+use std::path::Path;
+
+use base::{Limits, Span};
 use indexmap::IndexMap;
 
 use crate::check::bytes_from_text;
@@ -12,43 +14,48 @@ use crate::types::{
     Plugin, PluginSource, Questions, Reward, RewardRule, Run, Sample, Schedule, Sft, Source, Stage, StageKind, Verify,
 };
 
-/// Puts the default of each absent key into a checked table, at the table's own place.
-pub(crate) fn fill_defaults(node: &mut Node, fields: &'static Fields) {
-    let at = node.span.clone();
+/// Puts the default of each absent key into a checked document. Default paths are relative to the document's folder.
+pub(crate) fn fill_defaults(root: &mut Node, fields: &'static Fields) {
+    let file = root.span.file.clone();
+    fill_table(root, fields, &file);
+}
+
+fn fill_table(node: &mut Node, fields: &'static Fields, file: &Path) {
+    let at = Span { file: file.to_owned(), ..node.span.clone() };
     let Some(table) = node.as_table_mut() else { return };
     for field in fields.fields {
         if let Need::Default(toml) = field.need
             && !table.contains_key(field.name)
-            && let Some(mut value) = parse_value(&at.file, toml, 0)
+            && let Some(mut value) = parse_value(file, toml, 0)
         {
             place(&mut value, &at);
             table.insert(field.name.to_owned(), Entry { key: at.clone(), node: value });
         }
         if let Some(entry) = table.get_mut(field.name) {
-            fill_value(&mut entry.node, &field.kind);
+            fill_value(&mut entry.node, &field.kind, file);
         }
     }
 }
 
-fn fill_value(node: &mut Node, kind: &'static Kind) {
+fn fill_value(node: &mut Node, kind: &'static Kind, file: &Path) {
     match (kind, &mut node.value) {
-        (Kind::Table(fields), Value::Table(_)) => fill_defaults(node, fields),
+        (Kind::Table(fields), Value::Table(_)) => fill_table(node, fields, file),
         (Kind::List(kind, _) | Kind::OneOrMore(kind), Value::Array(items)) => {
-            items.iter_mut().for_each(|item| fill_value(item, kind));
+            items.iter_mut().for_each(|item| fill_value(item, kind, file));
         }
         (Kind::Map(_, kind), Value::Table(table)) => {
-            table.values_mut().for_each(|entry| fill_value(&mut entry.node, kind));
+            table.values_mut().for_each(|entry| fill_value(&mut entry.node, kind, file));
         }
         (Kind::Stage, _) => {
             if let Some(stage) = node.text("type").and_then(stage_type) {
-                fill_defaults(node, stage.fields);
+                fill_table(node, stage.fields, file);
             }
         }
         _ => {}
     }
 }
 
-fn place(node: &mut Node, at: &base::Span) {
+fn place(node: &mut Node, at: &Span) {
     node.span = at.clone();
     match &mut node.value {
         Value::Array(items) => items.iter_mut().for_each(|item| place(item, at)),
@@ -338,7 +345,7 @@ fn config(node: &Node) -> serde_json::Value {
     node.get("config").map_or_else(|| serde_json::Value::Object(serde_json::Map::new()), json)
 }
 
-fn config_span(node: &Node) -> base::Span {
+fn config_span(node: &Node) -> Span {
     node.get("config").map_or(node.span.clone(), |config| config.span.clone())
 }
 

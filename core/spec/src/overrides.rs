@@ -11,7 +11,7 @@ use base::{Diagnostic, Span};
 use crate::fields::PHASE;
 use crate::files::SET;
 use crate::suggest::suggestion;
-use crate::tree::{Entry, Node, Table, Value, parse_value};
+use crate::tree::{Entry, MOST_LEVELS, Node, Value, parse_value};
 
 /// One override.
 #[derive(Clone, Debug)]
@@ -36,9 +36,14 @@ pub(crate) fn read(arguments: &[String], findings: &mut Vec<Diagnostic>) -> (Vec
             continue;
         };
         let path = split(path, start);
-        if path.iter().any(|(key, _)| key.is_empty()) {
-            let error = Diagnostic::error("bad-override", format!("`{argument}` names no key"));
-            let error = error.at(Span::new(SET, start..start + argument.len()), "an empty key");
+        let problem = match path.len() {
+            _ if path.iter().any(|(key, _)| key.is_empty()) => "has an empty key",
+            MOST_LEVELS.. => "has too many keys",
+            _ => "",
+        };
+        if !problem.is_empty() {
+            let error = Diagnostic::error("bad-override", "an override leads nowhere");
+            let error = error.at(Span::new(SET, start..start + argument.len()), problem);
             findings.push(error.help("write `--set run.steps=10`"));
             continue;
         }
@@ -74,13 +79,15 @@ fn value_from(text: &str, at: usize) -> Node {
 pub(crate) fn of_set(set: &Node) -> Vec<Override> {
     let mut overrides = Vec::new();
     for (key, entry) in set.as_table().into_iter().flatten() {
-        let path: Vec<_> = key.split('.').map(|part| (part.to_owned(), entry.key.clone())).collect();
+        // A key with more dots is left whole: no table takes it.
+        let parts = key.splitn(MOST_LEVELS, '.');
+        let path: Vec<_> = parts.map(|part| (part.to_owned(), entry.key.clone())).collect();
         flatten(path, entry, &mut overrides);
     }
     overrides
 }
 
-/// A table that dotted keys made has no place of its own: the parser gives it that of its key.
+/// A table that dotted keys made has no place of its own: the parser and [`put`] give it that of its key.
 fn flatten(path: Vec<(String, Span)>, entry: &Entry, overrides: &mut Vec<Override>) {
     match entry.node.as_table() {
         Some(table) if entry.node.span == entry.key => {
@@ -119,10 +126,8 @@ fn put(node: &mut Node, path: &[(String, Span)], value: &Node, findings: &mut Ve
     let (kind, at) = (node.kind(), node.span.clone());
     match &mut node.value {
         Value::Table(table) => {
-            let entry = table.entry(key.clone()).or_insert_with(|| {
-                // The file's folder stays that of the document for what defaults fill in below.
-                Entry { key: span.clone(), node: Node { value: Value::Table(Table::new()), span: at } }
-            });
+            let entry = table.entry(key.clone());
+            let entry = entry.or_insert_with(|| Entry { key: span.clone(), node: Node::table_at(span.clone()) });
             put(&mut entry.node, below, value, findings);
         }
         Value::Array(items) => {

@@ -91,7 +91,7 @@ fn of_kind(kind: &'static Kind, definitions: &mut Map<String, Value>) -> Value {
         Kind::Version => json!({ "const": 1 }),
         Kind::Boolean => json!({ "type": "boolean" }),
         Kind::Text | Kind::Reference(_) | Kind::Origin => json!({ "type": "string", "minLength": 1 }),
-        Kind::Name => json!({ "type": "string", "pattern": NAME }),
+        Kind::Name(_) => json!({ "type": "string", "pattern": NAME }),
         Kind::Path([]) => json!({ "type": "string", "minLength": 1 }),
         Kind::Path(endings) | Kind::Output(endings) => {
             json!({ "type": "string", "pattern": format!("\\.({})$", endings.join("|")) })

@@ -1,8 +1,12 @@
 //! "Did you mean": the nearest of some names.
 
-/// The candidate nearest to `name`, if it is near enough to be a slip: at most a third of the letters differ.
+/// The candidate nearest to `name`, if it is near enough to be a slip: at most a third of the letters differ. Words of up
+/// to three letters are near to too many others.
 pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let limit = (name.chars().count() / 3).max(1);
+    let limit = match name.chars().count() {
+        0..=3 => 0,
+        letters => letters / 3,
+    };
     let mut best: Option<(usize, &str)> = None;
     for candidate in candidates {
         let distance = distance(name, candidate);
@@ -65,6 +69,7 @@ mod tests {
         assert_eq!(nearest("temprature", names), Some("temperature"));
         assert_eq!(nearest("modle", names), Some("model"));
         assert_eq!(nearest("top", names), None);
+        assert_eq!(nearest("gpu", ["cpu"]), None);
         assert_eq!(nearest("color", names), None);
         assert_eq!(distance("kitten", "sitting"), 3);
         assert_eq!(distance("ab", "ba"), 1);

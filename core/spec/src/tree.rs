@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use base::{Diagnostic, Span};
 use indexmap::IndexMap;
 use toml::de::{DeTable, DeValue};
+use toml_parser::Source;
+use toml_parser::lexer::TokenKind;
 
 use crate::files::SET;
 
@@ -144,6 +146,30 @@ fn path_in(file: &Path, text: &str) -> PathBuf {
     }
 }
 
+/// How many levels dotted keys may open.
+pub(crate) const MOST_LEVELS: usize = 100;
+
+/// Where dotted keys nest too deep, if they do. The parser limits brackets, not dots, and neither dropping its tree nor
+/// walking it would survive a key of 100,000 parts.
+fn too_deep(text: &str) -> Option<Range<usize>> {
+    // The dots around the bracket that is open, for each open bracket.
+    let mut around: Vec<usize> = Vec::new();
+    let mut dots = 0;
+    for token in Source::new(text).lex() {
+        match token.kind() {
+            TokenKind::Dot => dots += 1,
+            TokenKind::LeftSquareBracket | TokenKind::LeftCurlyBracket => around.push(dots),
+            TokenKind::RightSquareBracket | TokenKind::RightCurlyBracket => dots = around.pop().unwrap_or(0),
+            TokenKind::Comma | TokenKind::Newline => dots = around.last().copied().unwrap_or(0),
+            _ => {}
+        }
+        if dots > MOST_LEVELS {
+            return Some(token.span().start()..token.span().end());
+        }
+    }
+    None
+}
+
 /// What reading a text gave.
 pub(crate) struct Parsed {
     /// The document, as far as it could be recovered.
@@ -158,6 +184,11 @@ pub(crate) struct Parsed {
 
 /// Reads a TOML document.
 pub(crate) fn parse(file: &Path, text: &str) -> Parsed {
+    if let Some(at) = too_deep(text) {
+        let error = Diagnostic::error("syntax", format!("keys nest deeper than {MOST_LEVELS} levels"));
+        let errors = vec![error.at(Span::new(file, at), "one level too many")];
+        return Parsed { root: Node::table_at(Span::new(file, 0..0)), errors, muted: Vec::new(), broken: true };
+    }
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut parsed =
         Parsed { root: Node::table_at(Span::new(file, 0..0)), errors: Vec::new(), muted: Vec::new(), broken: false };
@@ -185,6 +216,9 @@ pub(crate) fn parse(file: &Path, text: &str) -> Parsed {
 
 /// Reads one value of the command line; `None` if it isn't TOML.
 pub(crate) fn parse_value(file: &Path, text: &str, offset: usize) -> Option<Node> {
+    if too_deep(text).is_some() {
+        return None;
+    }
     let value = DeValue::parse(text).ok()?;
     let mut errors = Vec::new();
     let mut node = node(file, value.get_ref(), value.span(), &mut errors);

@@ -11,15 +11,15 @@ pub(crate) static PIPELINE: Fields = Fields {
     doc: "A pipeline: a DAG of stages over models and plugins.",
     fields: &[
         required("schema", Kind::Version, VERSION),
-        required("name", Kind::Name, "The pipeline's name; run folders are made under it."),
+        required("name", Kind::Name("a pipeline"), "The pipeline's name; run folders are made under it."),
         required("seed", Kind::Integer(0, i64::MAX), "All random numbers come from it."),
         default("run", Kind::Table(&RUN), "{}", "How long, and where to."),
-        default("models", Kind::Map("model", &Kind::Table(&MODEL)), "{}", "Models by name."),
-        default("plugins", Kind::Map("plugin", &Kind::Table(&PLUGIN)), "{}", "Other people's code, by name."),
-        default("stages", Kind::Map("stage", &Kind::Stage), "{}", "Stages by name: the DAG."),
+        default("models", Kind::Map("a model", &Kind::Table(&MODEL)), "{}", "Models by name."),
+        default("plugins", Kind::Map("a plugin", &Kind::Table(&PLUGIN)), "{}", "Other people's code, by name."),
+        default("stages", Kind::Map("a stage", &Kind::Stage), "{}", "Stages by name: the DAG."),
         default(
             "evaluations",
-            Kind::Map("evaluation", &Kind::Table(&EVALUATION)),
+            Kind::Map("an evaluation", &Kind::Table(&EVALUATION)),
             "{}",
             "Evaluations by name; they run beside the DAG.",
         ),
@@ -91,7 +91,7 @@ static PLUGIN: Fields = Fields {
     name: "plugin",
     doc: "Foreign code and what it may spend: exactly one of `builtin`, `wasm` and `rhai`.",
     fields: &[
-        optional("builtin", Kind::Name, "The name of a plugin that the tool carries."),
+        optional("builtin", Kind::Name("a builtin"), "The name of a plugin that the tool carries."),
         optional("wasm", Kind::Path(&["wasm", "wat"]), "A WebAssembly component."),
         optional("rhai", Kind::Path(&["rhai"]), "A Rhai script."),
         default(
@@ -181,7 +181,7 @@ pub(crate) static RECIPE: Fields = Fields {
     doc: "A recipe: pipelines that run one after the other, each as a phase.",
     fields: &[
         required("schema", Kind::Version, VERSION),
-        required("name", Kind::Name, "The recipe's name; run folders are made under it."),
+        required("name", Kind::Name("a recipe"), "The recipe's name; run folders are made under it."),
         required(
             "seed",
             Kind::Integer(0, i64::MAX),
@@ -208,7 +208,7 @@ pub(crate) static PHASE: Fields = Fields {
     name: "phase",
     doc: "A pipeline file as a part of a recipe.",
     fields: &[
-        required("name", Kind::Name, "The phase's name."),
+        required("name", Kind::Name("a phase"), "The phase's name."),
         required("pipeline", Kind::Path(&["toml"]), "The pipeline file."),
         optional(
             "init",
@@ -217,7 +217,7 @@ pub(crate) static PHASE: Fields = Fields {
         ),
         default(
             "data",
-            Kind::Map("dataset stage", &Kind::Origin),
+            Kind::Map("a dataset stage", &Kind::Origin),
             "{}",
             "Where the rows of dataset stages come from instead, by stage: a file, or `phase:NAME` for what that phase collected.",
         ),

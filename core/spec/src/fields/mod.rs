@@ -66,8 +66,8 @@ pub(crate) enum Kind {
     Boolean,
     /// A string that is not empty.
     Text,
-    /// Lower-case letters, digits, `-` and `_`, starting with a letter.
-    Name,
+    /// Lower-case letters, digits, `-` and `_`, starting with a letter; whose name it is.
+    Name(&'static str),
     /// The name of something defined elsewhere; what it is.
     Reference(&'static str),
     /// A path, with one of these endings if there are any.

@@ -89,7 +89,7 @@ static SOURCE: Fields = Fields {
     name: "source",
     doc: "A file of a dataset stage.",
     fields: &[
-        required("name", Kind::Name, "What verify stages name in `sources`."),
+        required("name", Kind::Name("a source"), "What verify stages name in `sources`."),
         required("path", ROWS, "A `.jsonl` or `.parquet` file."),
         default(
             "weight",
@@ -155,7 +155,7 @@ static VERIFY: Fields = Fields {
         required("plugin", Kind::Reference("plugin"), "The plugin (world `verifier`)."),
         optional(
             "sources",
-            Kind::List(&Kind::Name, 1),
+            Kind::List(&Kind::Name("a source"), 1),
             "The sources that it covers, all if absent. Other rows are not applicable: neither 0 nor undecided.",
         ),
         default("config", Kind::Config, "{}", PLUGIN_CONFIG),
@@ -186,7 +186,7 @@ static REWARD: Fields = Fields {
         INPUTS,
         optional(
             "weights",
-            Kind::Map("input", &Kind::Schedule(&Kind::Number(Bounds::ANY))),
+            Kind::Map("an input", &Kind::Schedule(&Kind::Number(Bounds::ANY))),
             "The applicable inputs' scores, each times its weight, are added.",
         ),
         optional("plugin", Kind::Reference("plugin"), "A plugin that decides (world `rewarder`)."),

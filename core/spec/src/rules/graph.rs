@@ -3,14 +3,15 @@
 use base::Diagnostic;
 
 use super::{Dag, Stage, table};
-use crate::suggest::list;
+use crate::suggest::{list, nearest};
 use crate::types::Edge;
 
 pub(super) fn check(dag: &Dag<'_>, findings: &mut Vec<Diagnostic>) {
+    let astray: Vec<&Stage<'_>> = dag.stages.values().filter(|stage| is_astray(dag, stage)).collect();
     for stage in dag.stages.values() {
         inputs(dag, stage, findings);
         edges(dag, stage, findings);
-        unused(dag, stage, findings);
+        unused(dag, stage, &astray, findings);
     }
     joins(dag, findings);
     cycles(dag, findings);
@@ -81,9 +82,22 @@ fn words(edge: Edge) -> &'static str {
     }
 }
 
-fn unused(dag: &Dag<'_>, stage: &Stage<'_>, findings: &mut Vec<Diagnostic>) {
+/// Whether what a stage takes its input from is wrong: it may mean a stage that seems unused.
+fn is_astray(dag: &Dag<'_>, stage: &Stage<'_>) -> bool {
+    let Some(kind) = stage.kind else { return true };
+    let fits = |input: &str| dag.stages.get(input).and_then(gives).is_some_and(|gives| kind.takes.contains(&gives));
+    let turns_back = |input| dag.upstream(input).iter().any(|other| other.name == stage.name);
+    let optional = stage.is("verify") && !dag.is_input(stage.name);
+    (stage.inputs.is_empty() && !kind.takes.is_empty() && !optional)
+        || stage.inputs.iter().any(|(input, _)| !fits(input) || turns_back(input))
+}
+
+fn unused(dag: &Dag<'_>, stage: &Stage<'_>, astray: &[&Stage<'_>], findings: &mut Vec<Diagnostic>) {
     let Some(gives) = gives(stage) else { return };
-    if dag.is_input(stage.name) || (stage.is("verify") && dag.is_evaluated_by(stage.name)) {
+    if dag.is_input(stage.name)
+        || (stage.is("verify") && dag.is_evaluated_by(stage.name))
+        || astray.iter().any(|other| other.kind.is_none_or(|kind| kind.takes.contains(&gives)))
+    {
         return;
     }
     let message = format!("the {} of stage `{}` go nowhere", words(gives), stage.name);
@@ -169,8 +183,10 @@ fn cycle_from<'d, 'a>(dag: &'d Dag<'a>, start: &'d Stage<'a>) -> Option<Vec<&'d 
 fn work(dag: &Dag<'_>, findings: &mut Vec<Diagnostic>) {
     let run = dag.root.get("run");
     let end = dag.stages.values().find(|stage| stage.learns() || stage.is("collect"));
+    let misspelt = |key: &str| key != "run" && nearest(key, ["run"]).is_some();
     if let Some(end) = end
-        && run.is_none_or(|run| run.get("steps").is_none())
+        && run.is_none_or(|run| run.as_table().is_some() && run.get("steps").is_none())
+        && !dag.root.as_table().is_some_and(|root| root.keys().any(|key| misspelt(key)))
     {
         let error = Diagnostic::error("missing-key", "`run` has no `steps`");
         let error = error.at(run.map_or(&dag.root.span, |run| &run.span).clone(), "`steps` is missing");

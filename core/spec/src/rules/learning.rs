@@ -83,6 +83,7 @@ fn groups(dag: &Dag<'_>, stage: &Stage<'_>, findings: &mut Vec<Diagnostic>) {
     if let (Some(learns), Some(samples)) = (stage.node.get("model"), sample.node.get("model"))
         && let (Some(learner), Some(sampler)) = (learns.as_text(), samples.as_text())
         && learner != sampler
+        && [learner, sampler].iter().all(|model| super::table(dag.root, "models").contains_key(*model))
     {
         let message = format!("stage `{}` trains `{learner}` on what `{sampler}` wrote", stage.name);
         let error = Diagnostic::error("other-model", message).at(learns.span.clone(), "learns");

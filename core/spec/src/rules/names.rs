@@ -25,7 +25,12 @@ pub(super) fn check(dag: &Dag<'_>, findings: &mut Vec<Diagnostic>) {
         }
     }
     for what in ["model", "plugin"] {
-        for (name, entry) in table(dag.root, &format!("{what}s")) {
+        let defined = table(dag.root, &format!("{what}s"));
+        // A name that leads nowhere may mean what seems unused.
+        if used.iter().any(|(of, name)| *of == what && !defined.contains_key(*name)) {
+            continue;
+        }
+        for (name, entry) in defined {
             if !used.contains(&(what, name.as_str())) {
                 let warning = Diagnostic::warning(unused_code(what), format!("the {what} `{name}` is never used"));
                 findings.push(warning.at(entry.key.clone(), "no stage or evaluation names it"));
@@ -68,10 +73,9 @@ fn references<'a>(
             let defined = table(dag.root, &format!("{what}s"));
             if !defined.contains_key(name) {
                 let names: Vec<&str> = defined.keys().map(String::as_str).collect();
-                let verb = if field.name == "inputs" { "takes its input from" } else { "names the" };
                 let message = match field.name {
-                    "inputs" => format!("{who} {verb} `{name}`, which does not exist"),
-                    _ => format!("{who} {verb} {what} `{name}`, which does not exist"),
+                    "inputs" => format!("{who} takes its input from `{name}`, which does not exist"),
+                    _ => format!("{who} names the {what} `{name}`, which does not exist"),
                 };
                 let (code, label) = match what {
                     "model" => ("unknown-model", "no such model"),
@@ -81,7 +85,7 @@ fn references<'a>(
                 let help = match nearest(name, names.iter().copied()) {
                     Some(name) => format!("did you mean `{name}`?"),
                     None if names.is_empty() => format!("define it: add a table `[{what}s.{name}]`"),
-                    None => format!("there are {}; or add a table `[{what}s.{name}]`", list(&names)),
+                    None => format!("defined are {}; or add a table `[{what}s.{name}]`", list(&names)),
                 };
                 findings.push(Diagnostic::error(code, message).at(item.span.clone(), label).help(help));
             }

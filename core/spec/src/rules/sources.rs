@@ -4,6 +4,7 @@ use base::Diagnostic;
 
 use super::{Dag, Stage};
 use crate::suggest::suggestion;
+use crate::tree::Node;
 
 pub(super) fn check(dag: &Dag<'_>, findings: &mut Vec<Diagnostic>) {
     for stage in dag.stages.values() {
@@ -49,6 +50,13 @@ fn uncovered(dag: &Dag<'_>, sample: &Stage<'_>, findings: &mut Vec<Diagnostic>) 
     let judges: Vec<&Stage<'_>> =
         judges.filter(|judge| dag.upstream(judge.name).iter().any(|stage| stage.name == sample.name)).collect();
     if judges.is_empty() {
+        return;
+    }
+    // A source that no row comes from may mean one that seems uncovered.
+    let known: Vec<&str> = dag.stages.values().flat_map(sources_of).map(|(name, _)| name).collect();
+    let named =
+        |judge: &Stage<'_>| judge.node.items("sources").iter().filter_map(Node::as_text).all(|it| known.contains(&it));
+    if !judges.iter().all(|judge| named(judge)) {
         return;
     }
     let covers = |judge: &Stage<'_>, source: &str| match judge.node.get("sources") {

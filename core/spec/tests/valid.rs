@@ -1,0 +1,299 @@
+//! Valid files, typed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use base::Diagnostic;
+use spec::{
+    AdvantageScale, Device, Document, DropRule, Files, LearningRate, LossMean, ModelSource, OnUndecided, Order, Origin,
+    Pipeline, PluginSource, Questions, Recipe, RewardRule, Schedule, StageKind,
+};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/valid")
+}
+
+fn load(file: &str, overrides: &[&str]) -> (Option<Document>, Vec<Diagnostic>, Files) {
+    let overrides: Vec<String> = overrides.iter().map(|it| (*it).to_owned()).collect();
+    let mut files = Files::default();
+    let (document, findings) = spec::load(&folder().join(file), &overrides, &mut files);
+    (document, findings, files)
+}
+
+#[track_caller]
+fn pipeline(file: &str, overrides: &[&str]) -> Pipeline {
+    match load(file, overrides) {
+        (Some(Document::Pipeline(pipeline)), findings, _) if findings.is_empty() => *pipeline,
+        (_, findings, _) => panic!("{findings:#?}"),
+    }
+}
+
+#[track_caller]
+fn recipe(file: &str, overrides: &[&str]) -> Recipe {
+    match load(file, overrides) {
+        (Some(Document::Recipe(recipe)), findings, _) if findings.is_empty() => recipe,
+        (_, findings, _) => panic!("{findings:#?}"),
+    }
+}
+
+macro_rules! stage {
+    ($pipeline:expr, $name:expr, $kind:ident) => {
+        match &$pipeline.stages[$name].kind {
+            StageKind::$kind(stage) => stage,
+            other => panic!("{other:?}"),
+        }
+    };
+}
+
+#[test]
+fn what_surrounds_the_stages() {
+    let it = pipeline("full.toml", &[]);
+    assert_eq!((it.name.as_str(), it.seed, it.run.steps, it.run.threads), ("full", 17, 650, Some(2)));
+    assert_eq!((it.run.checkpoint.every, it.run.checkpoint.keep), (5, 2));
+    assert_eq!(it.run.dir, folder().join("runs"));
+    assert_eq!(it.file, folder().join("full.toml"));
+
+    assert_eq!(it.models["policy"].device, Device::Cpu);
+    assert_eq!(it.models["tiny"].device, Device::Auto);
+    assert!(matches!(&it.models["policy"].source, ModelSource::Path(path) if *path == folder().join("../models/base")));
+    let ModelSource::Init { config, tokenizer, chat_template } = &it.models["tiny"].source else { panic!() };
+    assert_eq!(*config, folder().join("tiny/config.json"));
+    assert_eq!(*tokenizer, folder().join("tiny/tokenizer.json"));
+    assert_eq!(*chat_template, Some(folder().join("tiny/chat.jinja")));
+
+    assert!(matches!(&it.plugins["math"].source, PluginSource::Builtin(name) if name == "math"));
+    assert!(matches!(&it.plugins["shape"].source, PluginSource::Rhai(path) if *path == folder().join("shape.rhai")));
+    let limits = &it.plugins["math"].limits;
+    assert_eq!((limits.fuel, limits.memory, limits.operations), (Some(20_000_000), Some(64 << 20), None));
+    assert_eq!((limits.output, limits.log), (Some(1 << 20), Some(0)));
+    let limits = &it.plugins["shape"].limits;
+    assert_eq!((limits.fuel, limits.memory, limits.operations), (None, None, Some(50_000)));
+    assert_eq!((limits.output, limits.log), (Some(2 << 10), Some(64 << 10)));
+}
+
+#[test]
+fn what_stages_say() {
+    let it = pipeline("full.toml", &[]);
+    let order: Vec<&str> = it.stages.keys().map(String::as_str).collect();
+    let expected = "prompts made imitate sample accuracy format reward judge keep update best";
+    assert_eq!(order, expected.split(' ').collect::<Vec<_>>(), "stages keep the order of the file");
+
+    let prompts = stage!(it, "prompts", Dataset);
+    assert_eq!(prompts.sources[0].path, folder().join("math.jsonl"));
+    assert_eq!(prompts.sources[1].path, Path::new("/data/code.parquet"));
+    assert_eq!((prompts.sources[0].weight, prompts.sources[1].weight), (3.0, 1.0));
+    assert_eq!(prompts.sources[1].columns.fields, ["tests"]);
+    assert_eq!(prompts.sources[1].columns.reference, None);
+    assert_eq!((prompts.feed.prompts_per_step, prompts.feed.order), (512, Order::Shuffle));
+    assert_eq!(prompts.feed.template.as_deref(), Some("r1-zero"));
+    assert_eq!(prompts.feed.system.as_deref(), Some("Think."));
+
+    let made = stage!(it, "made", Generate);
+    assert_eq!((made.count, made.feed.order), (Some(5000), Order::Shuffle));
+    assert_eq!(made.feed.template.as_deref(), folder().join("chat.jinja").to_str());
+    let config = r#"{"digits":3,"carry":0.5,"words":["a","b"],"when":"2020-01-02","deep":{"on":true}}"#;
+    assert_eq!(made.config.to_string(), config);
+
+    let sample = stage!(it, "sample", Sample);
+    assert_eq!(sample.temperature, Schedule { points: vec![(0, 1.0), (100, 0.7)] });
+    assert_eq!((sample.temperature.at(99), sample.temperature.at(100)), (1.0, 0.7));
+    assert_eq!((sample.max_tokens.at(511), sample.max_tokens.at(9999)), (32768.0, 65536.0));
+    assert_eq!((sample.top_p, sample.top_k, sample.group_size), (Some(0.95), Some(50), 16));
+
+    let accuracy = stage!(it, "accuracy", Verify);
+    assert_eq!((accuracy.on_undecided, accuracy.max_undecided), (OnUndecided::Drop, 0.05));
+    assert_eq!(accuracy.sources.as_deref(), Some(&["math".to_owned()][..]));
+    let format = stage!(it, "format", Verify);
+    assert_eq!((format.on_undecided, format.max_undecided, &format.sources), (OnUndecided::Fail, 1.0, &None));
+    assert_eq!(format.config, serde_json::json!({}));
+
+    let RewardRule::Weights(weights) = &stage!(it, "reward", Reward).rule else { panic!() };
+    assert_eq!((weights["accuracy"].at(0), weights["format"].at(9), weights["format"].at(10)), (1.0, 0.5, -0.1));
+    assert!(matches!(&stage!(it, "judge", Reward).rule, RewardRule::Plugin { plugin, .. } if plugin == "shape"));
+    let keep = stage!(it, "keep", Filter);
+    assert_eq!(keep.drop, [DropRule::EqualRewards, DropRule::Truncated, DropRule::NonPositive]);
+    assert_eq!(keep.plugin, Some(("shape".to_owned(), serde_json::json!({}))));
+    assert_eq!(stage!(it, "best", Collect).path, Path::new("best/rows.parquet"));
+    assert_eq!(it.stages["update"].inputs, ["keep"]);
+}
+
+#[test]
+fn what_learning_stages_say() {
+    let it = pipeline("full.toml", &[]);
+    let update = stage!(it, "update", Grpo);
+    assert_eq!((update.clip.low, update.clip.high), (0.2, 10.0));
+    assert_eq!((update.advantage, update.loss), (AdvantageScale::None, LossMean::TokenMean));
+    let kl = update.kl.as_ref().unwrap();
+    assert_eq!((kl.coefficient, kl.model.as_str(), kl.refresh_every), (0.001, "policy", Some(25)));
+    let learning = &update.learning;
+    assert_eq!((learning.minibatches, learning.router_bias_step, learning.tokens_per_pass), (16, 0.001, 16384));
+    let optimizer = &learning.optimizer;
+    assert_eq!((optimizer.schedule, optimizer.warmup, optimizer.min_ratio), (LearningRate::Constant, 0, 0.0));
+    assert_eq!((optimizer.betas, optimizer.epsilon, optimizer.weight_decay), ([0.9, 0.95], 1e-8, 0.1));
+    assert_eq!((optimizer.learning_rate, optimizer.clip_norm), (3e-6, Some(1.0)));
+
+    let learning = &stage!(it, "imitate", Sft).learning;
+    assert_eq!((learning.minibatches, learning.router_bias_step, learning.tokens_per_pass), (4, 0.01, 4096));
+    let optimizer = &learning.optimizer;
+    assert_eq!((optimizer.schedule, optimizer.warmup, optimizer.min_ratio), (LearningRate::Cosine, 5, 0.1));
+    assert_eq!((optimizer.betas, optimizer.epsilon, optimizer.weight_decay), ([0.9, 0.99], 1e-6, 0.0));
+    assert_eq!(optimizer.clip_norm, None);
+}
+
+#[test]
+fn what_evaluations_say() {
+    let it = pipeline("full.toml", &[]);
+    let aime = &it.evaluations["aime"];
+    assert_eq!((aime.samples, aime.temperature, aime.top_p, aime.max_tokens), (64, 0.6, Some(0.95), 32768));
+    assert_eq!((aime.greedy, aime.at_start, aime.at_end, aime.every), (true, false, true, Some(25)));
+    assert_eq!(aime.verify, ["accuracy"]);
+    let Questions::File { path, limit, .. } = &aime.questions else { panic!() };
+    assert_eq!((path, *limit), (&folder().join("aime24.jsonl"), Some(30)));
+    let made = &it.evaluations["made"];
+    assert_eq!((made.samples, made.temperature, made.top_p, made.greedy), (1, 1.0, None, false));
+    assert_eq!((made.at_start, made.at_end, made.every), (true, true, None));
+    assert_eq!(made.verify, ["accuracy", "format"]);
+    assert!(matches!(&made.questions, Questions::Plugin { count: 200, plugin, .. } if plugin == "tasks"));
+}
+
+#[test]
+fn overrides_reach_everything_and_their_paths_lie_in_the_working_folder() {
+    let set = [
+        "run.dir=there",
+        "run.steps=3",
+        "run.checkpoint.keep = 9",
+        "stages.prompts.sources.math.path=a=b.jsonl",
+        "stages.prompts.sources.1.weight=0.25",
+        "stages.update.kl={ coefficient = 1 }",
+        "stages.sample.temperature=[{ from = 0, value = 0.5 }]",
+        "models.policy={ path = \"elsewhere\" }",
+        "stages.prompts.system=2020-01-01",
+    ];
+    let it = pipeline("full.toml", &set);
+    assert_eq!((it.run.dir.as_path(), it.run.steps), (Path::new("there"), 3));
+    assert_eq!((it.run.checkpoint.every, it.run.checkpoint.keep), (5, 9));
+    let prompts = stage!(it, "prompts", Dataset);
+    assert_eq!(prompts.sources[0].path, Path::new("a=b.jsonl"));
+    assert_eq!(prompts.sources[1].weight, 0.25);
+    assert_eq!(prompts.feed.system.as_deref(), Some("2020-01-01"));
+    let kl = stage!(it, "update", Grpo).kl.as_ref().unwrap();
+    assert_eq!((kl.coefficient, kl.refresh_every), (1.0, None), "a table is replaced as a whole");
+    assert_eq!(stage!(it, "sample", Sample).temperature.points, [(0, 0.5)]);
+    assert!(matches!(&it.models["policy"].source, ModelSource::Path(path) if path == Path::new("elsewhere")));
+    assert_eq!(it.models["policy"].device, Device::Auto);
+}
+
+#[test]
+fn a_recipe_reads_its_phases() {
+    let it = recipe("recipe.toml", &[]);
+    assert_eq!((it.name.as_str(), it.seed, it.dir.clone()), ("recipe", 5, folder().join("out")));
+    let [cold, select, again] = it.phases.as_slice() else { panic!() };
+    assert_eq!((cold.name.as_str(), cold.pipeline.name.as_str(), cold.pipeline.seed), ("cold-start", "sft", 5));
+    assert_eq!((cold.pipeline.run.steps, again.pipeline.run.steps), (7, 3));
+    assert_eq!(cold.pipeline.run.dir, folder().join("out"));
+    assert_eq!(stage!(cold.pipeline, "learn", Sft).learning.optimizer.warmup, 2);
+    let traces = &stage!(cold.pipeline, "traces", Dataset).sources[0].path;
+    assert_eq!(*traces, folder().join("other.jsonl"), "a path in `set` is relative to the recipe");
+    let traces = &stage!(again.pipeline, "traces", Dataset).sources[0].path;
+    assert_eq!(*traces, folder().join("phases/traces.parquet"));
+    assert_eq!((&cold.init, &select.init), (&None, &Some(Origin::Phase("cold-start".to_owned()))));
+    assert_eq!(again.init, Some(Origin::Path(folder().join("models/start"))));
+    assert_eq!(again.data["traces"], Origin::Phase("select".to_owned()));
+}
+
+#[test]
+fn overrides_of_a_recipe_are_its_own_or_a_phases() {
+    let set = [
+        "run.dir=there",
+        "run.threads=1",
+        "phases.cold-start.run.steps=70",
+        "phases.again.init=models/other",
+        "phases.select.stages.questions.sources.questions.path=here.jsonl",
+        "phases.1.set.run.checkpoint.every=2",
+    ];
+    let it = recipe("recipe.toml", &set);
+    let [cold, select, again] = it.phases.as_slice() else { panic!() };
+    assert_eq!(it.dir, Path::new("there"));
+    assert_eq!((cold.pipeline.run.threads, again.pipeline.run.threads), (Some(1), Some(1)));
+    assert_eq!(cold.pipeline.run.steps, 70);
+    assert_eq!(again.init, Some(Origin::Path("models/other".into())));
+    assert_eq!(stage!(select.pipeline, "questions", Dataset).sources[0].path, Path::new("here.jsonl"));
+    assert_eq!(select.pipeline.run.checkpoint.every, 2);
+}
+
+/// However a file is damaged, there is a document exactly if there is no error, and every place lies in its text.
+#[test]
+fn damaged_files_are_reported() {
+    let folder = tempfile();
+    let path = folder.join("damaged.toml");
+    let whole = fs::read_to_string(self::folder().join("full.toml")).unwrap();
+    let lines: Vec<&str> = whole.split_inclusive('\n').collect();
+    let without = (0..lines.len()).map(|line| [&lines[..line], &lines[line + 1..]].concat().concat());
+    let twice = (0..lines.len()).map(|line| [&lines[..=line], &lines[line..]].concat().concat());
+    let cut = (0..whole.len()).step_by(29).map(|end| whole[..end].to_owned());
+    let swapped = (0..whole.len())
+        .step_by(13)
+        .map(|at| format!("{}{}{}", &whole[..at], ['"', '[', '{', '=', '#', '.'][at % 6], &whole[at + 1..]));
+    let (mut valid, mut invalid) = (0, 0);
+    for text in without.chain(twice).chain(cut).chain(swapped) {
+        fs::write(&path, &text).unwrap();
+        let mut files = Files::default();
+        let (document, findings) = spec::load(&path, &[], &mut files);
+        let sound = !findings.iter().any(Diagnostic::is_error);
+        assert_eq!(document.is_some(), sound, "{findings:#?}\n{text}");
+        assert!(findings.iter().all(|finding| finding.code != "internal"), "{findings:#?}\n{text}");
+        for (span, _) in findings.iter().flat_map(|finding| finding.place.iter().chain(&finding.labels)) {
+            assert!(text.get(span.start..span.end).is_some(), "{span:?} of\n{text}");
+        }
+        let starts: Vec<_> = findings.iter().filter_map(|it| it.place.as_ref().map(|(span, _)| span.start)).collect();
+        assert!(starts.is_sorted(), "{findings:#?}");
+        *if sound { &mut valid } else { &mut invalid } += 1;
+    }
+    assert!(valid > 50 && invalid > 200, "{valid} valid, {invalid} invalid");
+    fs::remove_dir_all(folder).unwrap();
+}
+
+fn tempfile() -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("spec-valid-{}", std::process::id()));
+    fs::create_dir_all(&folder).expect("a temporary folder can be made");
+    folder
+}
+
+#[test]
+fn files_that_cannot_be_read_say_why() {
+    let (document, findings, _) = load("absent.toml", &[]);
+    assert!(document.is_none());
+    assert_eq!(findings[0].code, "unreadable-file");
+    assert!(findings[0].message.ends_with("absent.toml`: it does not exist"), "{}", findings[0].message);
+    let (_, findings, _) = load("phases", &[]);
+    assert!(findings[0].message.ends_with("phases`: it is a folder"), "{}", findings[0].message);
+    let folder = tempfile().join("latin");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("latin.toml"), b"name = \"caf\xe9\"").unwrap();
+    let (_, findings) = spec::load(&folder.join("latin.toml"), &[], &mut Files::default());
+    assert!(findings[0].message.ends_with("byte 12 is not UTF-8"), "{}", findings[0].message);
+    fs::remove_dir_all(folder).unwrap();
+}
+
+/// Dotted keys nest without brackets; a recursive reader must not run out of stack.
+#[test]
+fn deep_files_do_not_overflow_the_stack() {
+    let folder = tempfile().join("deep");
+    fs::create_dir_all(&folder).unwrap();
+    let deep = [
+        format!("{}a = 1", "a.".repeat(100_000)),
+        format!("[{}a]\n", "a.".repeat(100_000)),
+        format!("a = {}{}", "[".repeat(100_000), "]".repeat(100_000)),
+        format!("a = {}1{}", "{ a = ".repeat(100_000), " }".repeat(100_000)),
+        format!("a = {{ {}a = 1 }}", "a.".repeat(100_000)),
+    ];
+    for text in deep {
+        fs::write(folder.join("deep.toml"), &text).unwrap();
+        let (document, findings) = spec::load(&folder.join("deep.toml"), &[], &mut Files::default());
+        assert!(document.is_none() && !findings.is_empty());
+    }
+    let set = format!("{}a=1", "a.".repeat(100_000));
+    let (document, _) = spec::load(&self::folder().join("full.toml"), &[set], &mut Files::default());
+    assert!(document.is_none());
+    fs::remove_dir_all(folder).unwrap();
+}
