@@ -1,0 +1,201 @@
+//! The composed twins: the same operations from candle's own differentiable ones, on any device and in plain order.
+
+use std::sync::Arc;
+
+use candle_core::{D, Result, Tensor, bail};
+
+use super::{Experts, LayerCache, Rope, Router, Segment};
+use crate::Param;
+
+/// See [`super::linear`].
+///
+/// # Errors
+/// Shapes that don't fit.
+pub fn linear(x: &Tensor, w: &Param, bias: Option<&Param>) -> Result<Tensor> {
+    let y = x.matmul(&w.value().t()?)?;
+    match bias {
+        Some(bias) => y.broadcast_add(&bias.value()),
+        None => Ok(y),
+    }
+}
+
+/// See [`super::head_linear`].
+///
+/// # Errors
+/// Shapes that don't fit.
+pub fn head_linear(x: &Tensor, w: &Param, transposed: bool) -> Result<Tensor> {
+    let by_head = x.transpose(0, 1)?.contiguous()?;
+    let w = if transposed { w.value() } else { w.value().transpose(1, 2)?.contiguous()? };
+    by_head.matmul(&w)?.transpose(0, 1)?.contiguous()
+}
+
+/// See [`super::grouped_linear`].
+///
+/// # Errors
+/// Shapes that don't fit.
+pub fn grouped_linear(x: &Tensor, w: &Param, experts: &Arc<Experts>) -> Result<Tensor> {
+    let w = w.value();
+    let mut parts = Vec::new();
+    for (expert, range) in experts.offsets.windows(2).enumerate().filter(|(_, range)| range[0] < range[1]) {
+        parts.push(x.narrow(0, range[0], range[1] - range[0])?.matmul(&w.get(expert)?.t()?)?);
+    }
+    if parts.is_empty() {
+        return Tensor::zeros((0, w.dim(1)?), x.dtype(), x.device());
+    }
+    Tensor::cat(&parts, 0)
+}
+
+/// See [`super::gather_rows`].
+///
+/// # Errors
+/// A row that does not exist.
+pub fn gather_rows(x: &Tensor, rows: &[u32]) -> Result<Tensor> {
+    x.index_select(&Tensor::new(rows, x.device())?, 0)
+}
+
+/// See [`super::embed`].
+///
+/// # Errors
+/// An id beyond the table.
+pub fn embed(table: &Param, ids: &[u32]) -> Result<Tensor> {
+    gather_rows(&table.value(), ids)
+}
+
+/// See [`super::combine`].
+///
+/// # Errors
+/// Shapes that don't fit.
+pub fn combine(y: &Tensor, weights: &Tensor, experts: &Arc<Experts>) -> Result<Tensor> {
+    let (tokens, k) = weights.dims2()?;
+    let by_slot = gather_rows(y, &experts.pairs)?.reshape((tokens, k, y.dim(1)?))?;
+    by_slot.broadcast_mul(&weights.unsqueeze(2)?)?.sum(1)
+}
+
+/// See [`super::rms_norm`].
+///
+/// # Errors
+/// Shapes that don't fit.
+pub fn rms_norm(x: &Tensor, w: &Param, eps: f64) -> Result<Tensor> {
+    let root = (x.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?;
+    x.broadcast_div(&root)?.broadcast_mul(&w.value())
+}
+
+/// See [`super::silu_mul`].
+///
+/// # Errors
+/// An odd last dimension.
+pub fn silu_mul(gate_up: &Tensor) -> Result<Tensor> {
+    let width = gate_up.dim(1)? / 2;
+    gate_up.narrow(1, 0, width)?.silu()? * gate_up.narrow(1, width, width)?
+}
+
+/// See [`super::rope`].
+///
+/// # Errors
+/// A position beyond the table, or another width.
+pub fn rope(x: &Tensor, positions: &[u32], table: &Arc<Rope>) -> Result<Tensor> {
+    let (rows, heads, width) = x.dims3()?;
+    table.check(width, positions, rows)?;
+    let cos = gather_rows(&table.cos, positions)?.unsqueeze(1)?;
+    let sin = gather_rows(&table.sin, positions)?.unsqueeze(1)?;
+    let (a, b) = if table.interleaved {
+        let pairs = x.reshape((rows, heads, width / 2, 2))?;
+        (pairs.narrow(3, 0, 1)?.squeeze(3)?, pairs.narrow(3, 1, 1)?.squeeze(3)?)
+    } else {
+        (x.narrow(2, 0, width / 2)?, x.narrow(2, width / 2, width / 2)?)
+    };
+    let first = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;
+    let second = (b.broadcast_mul(&cos)? + a.broadcast_mul(&sin)?)?;
+    if table.interleaved {
+        Tensor::stack(&[first, second], 3)?.reshape((rows, heads, width))
+    } else {
+        Tensor::cat(&[first, second], 2)
+    }
+}
+
+/// See [`super::attention()`].
+///
+/// # Errors
+/// Shapes that don't fit, or a full slot.
+pub fn attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    segments: &Arc<[Segment]>,
+    scale: f32,
+    mut cache: Option<&mut LayerCache>,
+) -> Result<Tensor> {
+    let heads = q.dim(1)?;
+    let mut outputs = Vec::with_capacity(segments.len());
+    for segment in segments.iter().filter(|segment| segment.len > 0) {
+        let rows = |x: &Tensor| x.narrow(0, segment.start, segment.len);
+        let (keys, values) = match cache.as_deref_mut() {
+            Some(cache) => cache.append(segment.slot, &rows(k)?, &rows(v)?)?,
+            None => (rows(k)?, rows(v)?),
+        };
+        let by_head = |x: &Tensor| -> Result<Tensor> {
+            let (len, groups, width) = x.dims3()?;
+            let x = x.transpose(0, 1)?.unsqueeze(1)?.broadcast_as((groups, heads / groups, len, width))?;
+            x.reshape((heads, len, width))
+        };
+        let queries = by_head(&rows(q)?)?;
+        let scores = (queries.matmul(&by_head(&keys)?.transpose(1, 2)?.contiguous()?)? * f64::from(scale))?;
+        let (len, total) = (segment.len, keys.dim(0)?);
+        let mask: Vec<f32> = (0..len * total)
+            .map(|i| if i % total <= total - len + i / total { 0.0 } else { f32::NEG_INFINITY })
+            .collect();
+        let scores = scores.broadcast_add(&Tensor::from_vec(mask, (len, total), q.device())?)?;
+        let p = softmax(&scores)?;
+        outputs.push(p.matmul(&by_head(&values)?)?.transpose(0, 1)?);
+    }
+    if outputs.is_empty() {
+        return Tensor::zeros((0, heads, v.dim(2)?), q.dtype(), q.device());
+    }
+    Tensor::cat(&outputs, 0)?.contiguous()
+}
+
+/// Softmax over the last dimension, with a gradient.
+fn softmax(x: &Tensor) -> Result<Tensor> {
+    let e = x.broadcast_sub(&x.max_keepdim(D::Minus1)?.detach())?.exp()?;
+    e.broadcast_div(&e.sum_keepdim(D::Minus1)?)
+}
+
+/// See [`super::route`].
+///
+/// # Errors
+/// A router that contradicts itself or the shapes.
+pub fn route(logits: &Tensor, bias: Option<&[f32]>, router: &Router) -> Result<(Vec<u32>, Tensor)> {
+    let (tokens, experts) = logits.dims2()?;
+    router.check(experts, bias)?;
+    let affinities = if router.sigmoid { (logits.neg()?.exp()? + 1.0)?.recip()? } else { softmax(logits)? };
+    let mut scratch = Vec::new();
+    let mut chosen = Vec::with_capacity(tokens * router.chosen);
+    for row in affinities.to_vec2::<f32>()? {
+        chosen.extend(router.choose(&row, bias, &mut scratch));
+    }
+    let ids = Tensor::from_slice(&chosen, (tokens, router.chosen), logits.device())?;
+    let mut weights = affinities.gather(&ids, 1)?;
+    if router.normalize {
+        weights = weights.broadcast_div(&(weights.sum_keepdim(1)? + 1e-20)?)?;
+    }
+    Ok((chosen, (weights * router.scale)?))
+}
+
+/// See [`super::token_logprobs`].
+///
+/// # Errors
+/// Shapes that don't fit, or a temperature that is not above 0.
+pub fn token_logprobs(hidden: &Tensor, head: &Param, targets: &[u32], temperature: f64) -> Result<Tensor> {
+    if temperature <= 0.0 || hidden.dim(0)? != targets.len() {
+        bail!("token_logprobs: a target for each row and a temperature above 0, not {temperature}");
+    }
+    let z = (hidden.matmul(&head.value().t()?)? / temperature)?;
+    let z = z.broadcast_sub(&z.max_keepdim(1)?.detach())?;
+    let e = z.exp()?;
+    let sum = e.sum_keepdim(1)?;
+    let ln = sum.log()?;
+    let targets = Tensor::from_slice(targets, (targets.len(), 1), hidden.device())?;
+    let logp = (z.gather(&targets, 1)? - &ln)?;
+    let entropy = (ln - (e * z)?.sum_keepdim(1)?.div(&sum)?)?;
+    Tensor::cat(&[logp, entropy], 1)
+}

@@ -1,0 +1,228 @@
+//! Trainable tensors.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use candle_core::backprop::GradStore;
+use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Result, Shape, Tensor, Var, bail};
+
+/// A trainable tensor: its value, the packed forms that products read, and the gradient that has arrived so far.
+///
+/// Cloning is cheap and shares everything. On the CPU the operations of [`crate::ops`] add a gradient straight into
+/// the parameter's accumulator during the backward pass, continuing its chain of fused multiply-adds, so that a batch
+/// split into passes gives the same bits. Operations composed of candle's own leave it in candle's [`GradStore`], from
+/// which [`Param::collect`] takes it.
+#[derive(Clone)]
+pub struct Param {
+    inner: Arc<Inner>,
+    tracked: bool,
+}
+
+struct Inner {
+    name: String,
+    var: Var,
+    gradient: Mutex<Gradient>,
+}
+
+/// The chains of additions a parameter's gradient consists of. A parameter that is used in two ways (a tied embedding:
+/// rows and product) has a chain for each, or the order of additions would depend on how a batch is split.
+#[derive(Default)]
+struct Gradient {
+    chains: [Option<Vec<f32>>; CHAINS],
+    /// Whether a chain has received anything; what a dead one holds is left over.
+    live: [bool; CHAINS],
+    /// The whole gradient, where the parameter is not on the CPU.
+    on_device: Option<Tensor>,
+}
+
+impl Gradient {
+    /// The sum of the live chains, in their fixed order.
+    fn sum(&self) -> Option<Cow<'_, [f32]>> {
+        let mut live = self.chains.iter().zip(self.live).filter_map(|(chain, live)| chain.as_deref().filter(|_| live));
+        let mut sum = Cow::Borrowed(live.next()?);
+        for chain in live {
+            sum.to_mut().iter_mut().zip(chain).for_each(|(sum, x)| *sum += x);
+        }
+        Some(sum)
+    }
+}
+
+/// The number of chains.
+const CHAINS: usize = 3;
+
+/// Which use of a parameter a gradient comes from.
+#[derive(Clone, Copy)]
+pub(crate) enum Chain {
+    /// A product with the parameter as a matrix, or an elementwise use.
+    Product = 0,
+    /// Rows looked up by number.
+    Rows = 1,
+    /// Operations composed of candle's own.
+    Composed = 2,
+}
+
+impl fmt::Debug for Param {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Param({} {:?})", self.inner.name, self.inner.var.shape())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Param {
+    /// A parameter that learns. `value` is f32: `[N, K]`, `[E, N, K]` or `[D]`. It is copied if it is not contiguous.
+    ///
+    /// # Errors
+    /// Another dtype than f32.
+    pub fn new(name: &str, value: Tensor) -> Result<Self> {
+        Self::with_tracking(name, &value, true)
+    }
+
+    /// A parameter that takes no gradient.
+    ///
+    /// # Errors
+    /// Another dtype than f32.
+    pub fn frozen(name: &str, value: Tensor) -> Result<Self> {
+        Self::with_tracking(name, &value, false)
+    }
+
+    fn with_tracking(name: &str, value: &Tensor, tracked: bool) -> Result<Self> {
+        if value.dtype() != DType::F32 {
+            bail!("parameter `{name}` is {:?}; parameters are f32, convert it first", value.dtype());
+        }
+        let var = Var::from_tensor(&value.detach().contiguous()?)?;
+        let inner = Inner { name: name.to_owned(), var, gradient: Mutex::default() };
+        Ok(Self { inner: Arc::new(inner), tracked })
+    }
+
+    /// The parameter's name, as in the checkpoint.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// The value. A graph that is built on it leads to this parameter, unless it is frozen or detached.
+    pub fn value(&self) -> Tensor {
+        if self.tracked { self.inner.var.as_tensor().clone() } else { self.inner.var.as_detached_tensor() }
+    }
+
+    /// The same parameter (storage and packed forms), building no graph.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        Self { inner: self.inner.clone(), tracked: false }
+    }
+
+    /// Whether a graph built on [`Param::value`] leads to this parameter.
+    pub fn is_tracked(&self) -> bool {
+        self.tracked
+    }
+
+    /// The dimensions.
+    pub fn shape(&self) -> &Shape {
+        self.inner.var.shape()
+    }
+
+    /// The number of elements.
+    pub fn elem_count(&self) -> usize {
+        self.inner.var.elem_count()
+    }
+
+    /// Lets `f` change the value in place, given the gradient, then drops the packed forms.
+    ///
+    /// # Errors
+    /// No gradient has arrived since [`Param::zero_grad`]; or the device fails.
+    pub fn update(&self, f: impl FnOnce(&mut [f32], &[f32])) -> Result<()> {
+        let gradient = lock(&self.inner.gradient);
+        let tensor = self.inner.var.as_tensor();
+        if let Some(device) = &gradient.on_device {
+            let grad = device.flatten_all()?.to_vec1::<f32>()?;
+            let mut value = tensor.flatten_all()?.to_vec1::<f32>()?;
+            f(&mut value, &grad);
+            return self.set(&Tensor::from_vec(value, tensor.shape(), tensor.device())?);
+        }
+        let Some(grad) = gradient.sum() else {
+            bail!("parameter `{}` has no gradient to be updated by", self.inner.name);
+        };
+        tensor.inplace_op1(&Update { f: Mutex::new(Some(f)), grad: &grad })
+    }
+
+    /// Replaces the value by a copy of `values`, then drops the packed forms.
+    ///
+    /// # Errors
+    /// Another shape or dtype.
+    pub fn set(&self, values: &Tensor) -> Result<()> {
+        self.inner.var.set(&values.detach())
+    }
+
+    /// What has arrived since [`Param::zero_grad`]; `None` if nothing has.
+    pub fn grad(&self) -> Option<Tensor> {
+        let gradient = lock(&self.inner.gradient);
+        if gradient.on_device.is_some() {
+            return gradient.on_device.clone();
+        }
+        let sum = gradient.sum()?.into_owned();
+        Tensor::from_vec(sum, self.shape(), self.inner.var.device()).ok()
+    }
+
+    /// Forgets the gradient.
+    pub fn zero_grad(&self) {
+        let mut gradient = lock(&self.inner.gradient);
+        gradient.live = [false; CHAINS];
+        gradient.on_device = None;
+    }
+
+    /// Adds the gradient that a composed operation left in candle's store, and removes it from there.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn collect(&self, store: &mut GradStore) -> Result<()> {
+        let Some(found) = store.remove(self.inner.var.as_tensor()) else { return Ok(()) };
+        if found.device().is_cpu() {
+            let found = found.flatten_all()?.to_vec1::<f32>()?;
+            self.accumulate(Chain::Composed, |sums| sums.iter_mut().zip(&found).for_each(|(sum, x)| *sum += x));
+            return Ok(());
+        }
+        let mut gradient = lock(&self.inner.gradient);
+        gradient.on_device = Some(match gradient.on_device.take() {
+            Some(sum) => (sum + found)?,
+            None => found,
+        });
+        Ok(())
+    }
+
+    /// Lets `f` add to the accumulator of one chain; the accumulator starts from +0.0.
+    pub(crate) fn accumulate(&self, chain: Chain, f: impl FnOnce(&mut [f32])) {
+        let mut gradient = lock(&self.inner.gradient);
+        let index = chain as usize;
+        let fresh = !std::mem::replace(&mut gradient.live[index], true);
+        let sums = gradient.chains[index].get_or_insert_with(|| vec![0.0; self.inner.var.elem_count()]);
+        if fresh {
+            sums.fill(0.0);
+        }
+        f(sums);
+    }
+}
+
+/// Runs a closure over a tensor's own storage.
+struct Update<'a, F> {
+    f: Mutex<Option<F>>,
+    grad: &'a [f32],
+}
+
+impl<F: FnOnce(&mut [f32], &[f32])> InplaceOp1 for Update<'_, F> {
+    fn name(&self) -> &'static str {
+        "update"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        let (CpuStorage::F32(values), Some((start, end))) = (storage, layout.contiguous_offsets()) else {
+            bail!("a parameter is f32 and contiguous");
+        };
+        if let Some(f) = lock(&self.f).take() {
+            f(&mut values[start..end], self.grad);
+        }
+        Ok(())
+    }
+}
