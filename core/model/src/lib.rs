@@ -15,6 +15,8 @@ mod error;
 mod model;
 mod moe;
 pub mod sampler;
+#[cfg(test)]
+mod tests;
 mod tokenizer;
 pub mod transformer;
 mod weights;

@@ -289,6 +289,12 @@ impl Model {
         self.version.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// The parameters with their places in a checkpoint.
+    #[cfg(test)]
+    pub(crate) fn weights(&self) -> &[(Entry, Param)] {
+        &self.weights
+    }
+
     /// The transformer whose forward pass builds no graph.
     pub(crate) fn sampling(&self) -> &Transformer {
         &self.sampling

@@ -14,6 +14,8 @@ use kernels::Param;
 pub(crate) use init::Random;
 pub(crate) use load::Checkpoint;
 pub(crate) use save::save;
+#[cfg(test)]
+pub(crate) use save::scatter;
 
 use crate::error::Result;
 

@@ -1,0 +1,155 @@
+//! The learning walk: optimiser steps against TRL's, and packing.
+
+use candle_core::Tensor;
+use kernels::optim::{AdamW, adamw, sum_of_squares};
+use serde_json::Value;
+
+use super::{Numbers, load, prompt, quickstart, reference, relative, values};
+use crate::{Model, Sequence, Walk, weights};
+
+/// GRPO as the reference was made: clip 0.2, k3 with 0.04, sequence-mean of token-mean.
+fn loss(logps: &Tensor, lengths: &[usize], old: &[f32], reference: &[f32], advantages: &[f64]) -> Tensor {
+    let n = old.len();
+    let per_token = |f: &dyn Fn(usize) -> f64| {
+        let each: Vec<f32> = lengths.iter().enumerate().flat_map(|(i, &len)| vec![f(i) as f32; len]).collect();
+        Tensor::from_vec(each, n, logps.device()).unwrap()
+    };
+    let row = |values: &[f32]| Tensor::new(values, logps.device()).unwrap();
+    let advantage = per_token(&|i| advantages[i]);
+    let weight = per_token(&|i| 1.0 / (lengths[i] * lengths.len()) as f64);
+    let ratio = (logps - row(old)).unwrap().exp().unwrap();
+    let plain = (&ratio * &advantage).unwrap();
+    let clipped = (ratio.clamp(0.8f32, 1.2f32).unwrap() * &advantage).unwrap();
+    let d = (row(reference) - logps).unwrap();
+    let k3 = ((d.exp().unwrap() - &d).unwrap() - 1.0).unwrap();
+    let term = (plain.minimum(&clipped).unwrap().neg().unwrap() + (k3 * 0.04).unwrap()).unwrap();
+    (term * weight).unwrap().sum_all().unwrap()
+}
+
+#[test]
+fn four_optimiser_steps_agree_with_trl() {
+    let (Some(folder), Some(model)) = (reference("deepseek_v3"), load("deepseek_v3")) else { return };
+    let numbers = Numbers::read(&folder.join("train_steps.safetensors"));
+    let text = std::fs::read_to_string(folder.join("train_steps.json")).unwrap();
+    let json: Value = serde_json::from_str(&text).unwrap();
+    let tensor = |name: &str| numbers.get(name).1;
+    let part = |ids: &str, mask: &str, width: usize, row: usize| -> Vec<u32> {
+        let (ids, mask) = (tensor(ids), tensor(mask));
+        (row * width..(row + 1) * width).filter(|&i| mask[i] == 1.0).map(|i| ids[i] as u32).collect()
+    };
+    let rows: Vec<(Vec<u32>, usize)> = (0..8)
+        .map(|row| {
+            let prompt = part("prompt_ids", "prompt_mask", 6, row);
+            let completion = part("completion_ids", "completion_mask", 8, row);
+            let from = prompt.len();
+            ([prompt, completion].concat(), from)
+        })
+        .collect();
+    let sequences: Vec<Sequence<'_>> = rows.iter().map(|(tokens, from)| Sequence { tokens, from: *from }).collect();
+    let lengths: Vec<usize> = rows.iter().map(|(tokens, from)| tokens.len() - from).collect();
+    let mask = tensor("completion_mask");
+    let kept = |name: &str| -> Vec<f64> {
+        tensor(name).iter().zip(&mask).filter(|(_, mask)| **mask == 1.0).map(|(x, _)| *x).collect()
+    };
+    let as_f32 = |name: &str| -> Vec<f32> { kept(name).iter().map(|&x| x as f32).collect() };
+    let (old, reference_logps) = (as_f32("old_logps"), as_f32("ref_logps"));
+    let params = model.params();
+    let mut moments: Vec<[Vec<f32>; 2]> = params.iter().map(|p| [(); 2].map(|()| vec![0.0; p.elem_count()])).collect();
+    let mut worst = 0.0f64;
+    let mut compare = |logps: &[f32], name: &str| {
+        let difference = logps.iter().zip(kept(name)).map(|(&a, b)| (f64::from(a) - b).abs()).fold(0.0, f64::max);
+        worst = worst.max(difference);
+        assert!(difference < 1e-4, "{name}: {difference}");
+    };
+    for step in 0..4 {
+        let walk = model.logprobs(&sequences, 1.0, Walk::Learn).unwrap();
+        compare(&values(&walk.values), &format!("step{step}.logps"));
+        let loss = loss(&walk.values, &lengths, &old, &reference_logps, &tensor("advantages"));
+        let expected = &json["steps"][step];
+        let difference = f64::from(loss.to_scalar::<f32>().unwrap()) - expected["loss"].as_f64().unwrap();
+        assert!(difference.abs() < 1e-4, "loss of step {step} is off by {difference}");
+        params.iter().for_each(kernels::Param::zero_grad);
+        let mut store = loss.backward().unwrap();
+        params.iter().for_each(|param| param.collect(&mut store).unwrap());
+        let norm = params.iter().map(|p| sum_of_squares(&values(&p.grad().unwrap()))).sum::<f64>().sqrt();
+        let expected_norm = expected["grad_norm"].as_f64().unwrap();
+        assert!((norm / expected_norm - 1.0).abs() < 1e-4, "gradient norm {norm} instead of {expected_norm}");
+        for (param, [m, v]) in params.iter().zip(&mut moments) {
+            let constants = AdamW {
+                lr: 4e-5,
+                beta1: 0.9,
+                beta2: 0.95,
+                eps: 1e-8,
+                weight_decay: if Model::decays(param.name()) { 0.1 } else { 0.0 },
+                bias_correction1: 1.0 - 0.9f64.powi(step as i32 + 1),
+                bias_correction2: 1.0 - 0.95f64.powi(step as i32 + 1),
+                grad_scale: (1.0 / (norm + 1e-6)).min(1.0),
+            };
+            param.update(|value, grad| adamw(value, grad, m, v, &constants)).unwrap();
+        }
+    }
+    let walk = model.logprobs(&sequences, 1.0, Walk::Frozen).unwrap();
+    compare(&values(&walk.values), "final.logps");
+    println!("largest difference of a log-probability over four steps: {worst:.2e}");
+    let parts = model.weights().iter().map(|(entry, param)| Ok((entry, values(&param.value()))));
+    let weights = weights::scatter(parts).unwrap();
+    for name in numbers.names() {
+        if let Some(tensor) = name.strip_prefix("final.model.") {
+            let error = relative(&weights[format!("model.{tensor}").as_str()].1, &numbers.get(&name).1);
+            assert!(error < 1e-5, "{name}: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_sequence_has_the_same_bits_alone_and_packed() {
+    let model = quickstart(5);
+    let texts = [
+        "<user>123+456=?<assistant><think>3+6=9",
+        "<user>7+8=?",
+        "<user>999+111=?<assistant><answer>1110</answer><eos>",
+    ];
+    let tokens: Vec<Vec<u32>> = texts.iter().map(|text| prompt(0, text, &model).tokens.clone()).collect();
+    let sequences: Vec<Sequence<'_>> = tokens.iter().map(|tokens| Sequence { tokens, from: 2 }).collect();
+    for walk in [Walk::Learn, Walk::Frozen] {
+        let packed = model.logprobs(&sequences, 0.8, walk).unwrap();
+        let (mut logps, mut entropy) = (Vec::new(), Vec::new());
+        for sequence in &sequences {
+            let alone = model.logprobs(&[*sequence], 0.8, Walk::Learn).unwrap();
+            logps.extend(values(&alone.values));
+            entropy.extend(values(&alone.entropy));
+        }
+        assert_eq!(values(&packed.values), logps);
+        assert_eq!(values(&packed.entropy), entropy);
+        assert!(logps.iter().all(|&x| x < 0.0) && entropy.iter().all(|&x| x > 0.0 && x < 25f32.ln() + 1e-3));
+    }
+}
+
+#[test]
+fn a_reference_keeps_its_weights_until_it_takes_them_over() {
+    let model = quickstart(5);
+    let copy = model.frozen_copy().unwrap();
+    let tokens = prompt(0, "<user>1+2=?<assistant><answer>3</answer><eos>", &model).tokens.clone();
+    let sequences = [Sequence { tokens: &tokens, from: 7 }];
+    let logps = |model: &Model| values(&model.logprobs(&sequences, 1.0, Walk::Frozen).unwrap().values);
+    let before = logps(&model);
+    assert_eq!(logps(&copy), before);
+    for param in model.params() {
+        param.set(&(param.value().detach() * 1.5).unwrap()).unwrap();
+    }
+    model.bump_version();
+    assert_ne!(logps(&model), before);
+    assert_eq!((logps(&copy), copy.version()), (before, 0));
+    copy.copy_from(&model).unwrap();
+    assert_eq!((logps(&copy), copy.version()), (logps(&model), 1));
+    assert!(copy.logprobs(&sequences, 1.0, Walk::Learn).unwrap().values.sum_all().unwrap().backward().is_ok());
+    assert!(copy.params().iter().all(|param| param.grad().is_none()), "a reference takes no gradient");
+}
+
+#[test]
+fn the_quickstart_has_the_size_that_it_says() {
+    let model = quickstart(5);
+    assert_eq!(model.parameter_count(), (700_704, 700_704 - 2 * 6 * 3 * 128 * 64));
+    assert!(Model::decays("lm_head.weight") && !Model::decays("model.norm.weight"));
+    assert!(!Model::decays("model.layers.1.mlp.gate.e_score_correction_bias"));
+}
