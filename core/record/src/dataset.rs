@@ -65,6 +65,14 @@ pub enum Error {
         /// Those that the row has.
         columns: Vec<String>,
     },
+    /// A row holds what its reader can't use.
+    #[error("{place}: {what}")]
+    Row {
+        /// The file and the line or row.
+        place: String,
+        /// What is wrong with it.
+        what: String,
+    },
 }
 
 fn list(columns: &[String]) -> String {
@@ -87,6 +95,11 @@ pub struct Rows {
 }
 
 impl Rows {
+    /// Reads a whole dataset, its kind taken from the file's name.
+    pub fn read(path: &Path) -> crate::Result<Self> {
+        Ok(read(path)?)
+    }
+
     /// How many rows there are.
     #[expect(clippy::len_without_is_empty, reason = "a dataset without rows is an error of `read`")]
     pub fn len(&self) -> usize {
@@ -116,11 +129,19 @@ impl Rows {
         }
     }
 
-    /// Refuses the dataset if a row lacks the column.
-    pub fn require(&self, column: &str) -> Result<(), Error> {
-        let Some(row) = (0..self.rows).find(|row| self.value(*row, column).is_none()) else { return Ok(()) };
-        let columns = self.columns.iter().filter(|name| self.value(row, name).is_some()).cloned().collect();
-        Err(Error::MissingColumn { place: self.place(row), column: column.to_owned(), columns })
+    /// The value that a row must have; an error that names the row's place and its columns if it has no such column.
+    pub fn require(&self, row: usize, column: &str) -> crate::Result<Value> {
+        let value = self.value(row, column).ok_or_else(|| {
+            let has = |name: &&String| self.value(row, name).is_some();
+            let columns = self.columns.iter().filter(has).cloned().collect();
+            Error::MissingColumn { place: self.place(row), column: column.to_owned(), columns }
+        });
+        Ok(value?.clone())
+    }
+
+    /// The error of a reader who can't use a row: `what` stands behind the row's place.
+    pub fn row_error(&self, row: usize, what: &str) -> crate::Error {
+        Error::Row { place: self.place(row), what: what.to_owned() }.into()
     }
 
     /// Puts a row at the end.
@@ -146,8 +167,7 @@ impl Rows {
     }
 }
 
-/// Reads a whole dataset, its kind taken from the file's name.
-pub fn read(path: &Path) -> Result<Rows, Error> {
+fn read(path: &Path) -> Result<Rows, Error> {
     let io = |source| Error::Io { path: path.to_owned(), source };
     let kind = |what: String| Error::Kind { path: path.to_owned(), what };
     if fs::metadata(path).map_err(io)?.is_dir() {

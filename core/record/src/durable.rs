@@ -61,7 +61,7 @@ impl Write for Summed {
 /// Puts what `fill` writes at `path`, in place of what is there: written beside it, synced, renamed, the folder synced.
 pub(crate) fn replace_with(path: &Path, fill: impl FnOnce(&mut Summed) -> Result<()>) -> Result<FileMark> {
     let temporary = temporary(path);
-    let write = || {
+    let write = || -> Result<FileMark> {
         let file = File::create(&temporary).map_err(Error::io("create", &temporary))?;
         let mut file = Summed { file: BufWriter::new(file), bytes: 0, hasher: blake3::Hasher::new() };
         fill(&mut file)?;

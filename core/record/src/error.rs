@@ -88,6 +88,9 @@ pub enum Error {
         /// What was found and what was expected.
         found: String,
     },
+    /// A dataset can't be read or used.
+    #[error(transparent)]
+    Dataset(#[from] crate::dataset::Error),
     /// The caller's data do not fit together; a defect of the caller.
     #[error("could not write `{}`: {what}", path.display())]
     Shape {

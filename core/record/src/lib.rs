@@ -31,5 +31,5 @@ mod rollouts;
 pub use checkpoint::{Checkpoint, Checkpoints, Damaged, Latest};
 pub use collected::{Collected, CollectedRow};
 pub use error::{Error, Result};
-pub use folder::{Events, FileMark, Mark, Metrics, PhaseFolder, RunFolder};
+pub use folder::{Events, FileMark, Mark, Metrics, PhaseFolder, Rewound, RunFolder};
 pub use rollouts::Rollouts;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use record::Error;
 use record::dataset::{self, Rows};
 use serde_json::{Value, json};
 
@@ -10,7 +11,7 @@ fn read(name: &str, content: &[u8]) -> Result<Rows, String> {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join(name);
     fs::write(&path, content).expect("a file");
-    dataset::read(&path).map_err(|error| error.to_string().replace(&format!("{}/", dir.path().display()), ""))
+    Rows::read(&path).map_err(|error| error.to_string().replace(&format!("{}/", dir.path().display()), ""))
 }
 
 #[track_caller]
@@ -27,9 +28,11 @@ fn json_lines_are_rows() {
     assert_eq!(rows.get(1, "a"), Some(Value::Null));
     assert_eq!((rows.get(0, "a"), rows.get(1, "n"), rows.get(0, "zz"), rows.get(2, "q")), (None, None, None, None));
     assert!(rows.place(1).ends_with("a.jsonl:3"), "blank lines count");
-    rows.require("q").unwrap();
-    let message = rows.require("n").unwrap_err().to_string();
+    assert_eq!(rows.require(0, "n").unwrap(), json!(1));
+    let message = rows.require(1, "n").unwrap_err().to_string();
     assert!(message.ends_with("a.jsonl:3: there is no column `n`; it has `q`, `a`"), "{message}");
+    let message = rows.row_error(1, "column `q` is no text").to_string();
+    assert!(message.ends_with("a.jsonl:3: column `q` is no text"), "{message}");
 }
 
 #[test]
@@ -42,10 +45,10 @@ fn what_is_wrong_has_a_place() {
     let kinds = "a dataset is a `.jsonl` or a `.parquet` file";
     check_error("a.csv", b"q\n1\n", &format!("can't read the dataset `a.csv`: it is a `.csv` file; {kinds}"));
     check_error("a", b"q\n1\n", &format!("can't read the dataset `a`: it is a file without an extension; {kinds}"));
-    let message = dataset::read(Path::new("no/such.jsonl")).unwrap_err().to_string();
+    let message = Rows::read(Path::new("no/such.jsonl")).unwrap_err().to_string();
     assert!(message.starts_with("could not read the dataset `no/such.jsonl`: No such file"), "{message}");
     let dir = tempfile::tempdir().unwrap();
-    assert!(matches!(dataset::read(dir.path()), Err(dataset::Error::Kind { .. })));
+    assert!(matches!(Rows::read(dir.path()), Err(Error::Dataset(dataset::Error::Kind { .. }))));
 }
 
 fn fixture() -> PathBuf {
@@ -55,7 +58,7 @@ fn fixture() -> PathBuf {
 /// The file was made by pyarrow; `make_pyarrow.py` beside it has the values.
 #[test]
 fn parquet_from_pyarrow_has_its_values() {
-    let rows = dataset::read(&fixture()).unwrap();
+    let rows = Rows::read(&fixture()).unwrap();
     assert_eq!(rows.len(), 3);
     let column = |name: &str| (0..3).map(|row| rows.get(row, name).unwrap()).collect::<Value>();
     assert_eq!(column("question"), json!(["1+1?", "naïve ⟨x⟩", null]));
@@ -70,7 +73,7 @@ fn parquet_from_pyarrow_has_its_values() {
     assert_eq!(column("kind"), json!(["a", "b", "a"]));
     assert_eq!(column("day"), json!(["2024-02-29", "2024-02-29", "2024-02-29"]));
     assert_eq!(column("price"), json!(["1.50", "1.50", "1.50"]));
-    let message = rows.require("prompt").unwrap_err().to_string();
+    let message = rows.require(0, "prompt").unwrap_err().to_string();
     assert!(
         message.contains("pyarrow.parquet, row 0: there is no column `prompt`; it has `question`, `answer`"),
         "{message}"

@@ -6,7 +6,8 @@ use std::fs;
 use std::process::Command;
 
 use common::{create, fill, groups, nothing, relative, resolved};
-use record::{CollectedRow, Error, Mark, RunFolder, dataset};
+use record::dataset::{self, Rows};
+use record::{CollectedRow, Error, Mark, RunFolder};
 use serde_json::json;
 
 #[test]
@@ -189,8 +190,8 @@ fn a_resumed_run_ends_with_the_bytes_of_one_that_was_not_interrupted() {
     assert!(names.contains(&"phases/reason/checkpoints/step-000008/tokenizer/tokenizer.json".to_owned()), "{names:?}");
     assert!(!names.iter().any(|name| name.contains("step-000004/")), "{names:?}");
 
-    let jsonl = dataset::read(&path.join("phases/reason/collected/kept.jsonl")).unwrap();
-    let parquet = dataset::read(&path.join("phases/reason/collected/kept.parquet")).unwrap();
+    let jsonl = Rows::read(&path.join("phases/reason/collected/kept.jsonl")).unwrap();
+    let parquet = Rows::read(&path.join("phases/reason/collected/kept.parquet")).unwrap();
     assert_eq!((jsonl.len(), jsonl.columns()), (8, parquet.columns()));
     for row in 0..jsonl.len() {
         for column in jsonl.columns() {
@@ -234,13 +235,13 @@ fn a_collected_column_must_not_hide_another() {
 fn rollouts_repeat_to_the_byte_and_read_back() {
     let dir = tempfile::tempdir().unwrap();
     let phase = create(dir.path()).phase(None).unwrap();
-    let advantages = [vec![0.7071, 0.0], vec![]];
+    let advantages = [vec![0.875, 0.0], vec![]];
     let path = phase.rollouts().write(4, &groups(), &advantages).unwrap();
     let bytes = fs::read(&path).unwrap();
     phase.rollouts().write(4, &groups(), &advantages).unwrap();
     assert_eq!(fs::read(&path).unwrap(), bytes);
 
-    let rows = dataset::read(&path).unwrap();
+    let rows = Rows::read(&path).unwrap();
     let cell = |row, column| rows.get(row, column).unwrap();
     assert_eq!(rows.len(), 4);
     assert_eq!(cell(0, "messages"), json!("[{\"role\":\"user\",\"content\":\"1+1?\\u001b[0m\"}]"));
@@ -252,14 +253,14 @@ fn rollouts_repeat_to_the_byte_and_read_back() {
         (json!(null), json!("drop"), json!("undecided"))
     );
     assert_eq!(cell(1, "verdicts"), json!("{\"accuracy\":{\"undecided\":\"fuel exhausted\"}}"));
-    assert_eq!((cell(0, "advantage"), cell(2, "advantage")), (json!(0.7071), json!(null)));
+    assert_eq!((cell(0, "advantage"), cell(2, "advantage")), (json!(0.875), json!(null)));
     assert_eq!((cell(3, "prompt_id"), cell(3, "reference")), (json!(u64::MAX), json!(null)));
     assert_eq!((cell(3, "experts"), cell(3, "decision")), (json!([0, 5, 1, 2]), json!("keep")));
 
     let short = phase.rollouts().write(5, &groups(), &[vec![0.5], vec![]]);
     assert!(matches!(short, Err(Error::Shape { .. })));
     let empty = phase.rollouts().write(6, &[], &[]).unwrap();
-    assert!(matches!(dataset::read(&empty), Err(dataset::Error::Empty { .. })));
+    assert!(matches!(Rows::read(&empty), Err(Error::Dataset(dataset::Error::Empty { .. }))));
 }
 
 /// What readers of the record use: `PYTHON` names an interpreter that has pandas and pyarrow.

@@ -60,6 +60,7 @@ pub fn relative(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 pub struct Tmpfs(pub PathBuf);
 
 impl Tmpfs {
+    #[expect(clippy::print_stdout, reason = "a test that skips says so")]
     pub fn mount(at: &Path, size: &str) -> Option<Self> {
         let options = format!("size={size}");
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(at).output();

@@ -1,0 +1,170 @@
+//! AdamW over a model's parameters.
+
+use std::collections::BTreeMap;
+
+use candle_core::{DType, Device, Result, Storage, Tensor, bail};
+use kernels::{Param, optim};
+
+/// AdamW (Loshchilov and Hutter, arXiv 1711.05101) in f32, with the order of operations of PyTorch's, after clipping by
+/// the global norm. Bit-deterministic.
+pub struct AdamW {
+    betas: (f64, f64),
+    eps: f64,
+    steps: u64,
+    moments: Vec<Moments>,
+}
+
+/// What is remembered of a parameter's gradients.
+struct Moments {
+    name: String,
+    dims: Vec<usize>,
+    weight_decay: f64,
+    mean: Vec<f32>,
+    square: Vec<f32>,
+}
+
+/// What a step found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StepStats {
+    /// The norm of the whole gradient, before it was clipped.
+    pub grad_norm: f64,
+    /// Parameters that no gradient reached.
+    pub missing: Vec<String>,
+}
+
+/// The name of the count of steps among the tensors of the state.
+const STEPS: &str = "steps";
+
+impl AdamW {
+    /// An optimiser of the parameters that learn, with empty moments. `weight_decay` applies to those of which `decays` says
+    /// so by their name.
+    ///
+    /// # Errors
+    /// Two parameters of one name.
+    pub fn new(
+        params: &[Param],
+        betas: (f64, f64),
+        eps: f64,
+        weight_decay: f64,
+        decays: fn(&str) -> bool,
+    ) -> Result<Self> {
+        let mut moments: Vec<Moments> = Vec::new();
+        for param in params.iter().filter(|param| param.is_tracked()) {
+            if moments.iter().any(|moments| moments.name == param.name()) {
+                bail!("two parameters are called `{}`", param.name());
+            }
+            moments.push(Moments {
+                name: param.name().to_owned(),
+                dims: param.shape().dims().to_vec(),
+                weight_decay: if decays(param.name()) { weight_decay } else { 0.0 },
+                mean: vec![0.0; param.elem_count()],
+                square: vec![0.0; param.elem_count()],
+            });
+        }
+        Ok(Self { betas, eps, steps: 0, moments })
+    }
+
+    /// Steps taken so far.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// One step on the gradients that have arrived, scaled by `min(1, clip_norm / (norm + 1e-6))`. `params` are those that
+    /// the optimiser was made for, in the same order. If a parameter has no gradient, or the norm is not finite, nothing
+    /// changes: the caller finds the reason in the answer.
+    ///
+    /// # Errors
+    /// Other parameters than at the start; the device fails.
+    pub fn step(&mut self, params: &[Param], lr: f64, clip_norm: Option<f64>) -> Result<StepStats> {
+        let params: Vec<&Param> = params.iter().filter(|param| param.is_tracked()).collect();
+        let same = |(param, moments): (&&Param, &Moments)| param.name() == moments.name;
+        if params.len() != self.moments.len() || !params.iter().zip(&self.moments).all(same) {
+            bail!("the optimiser was made for other parameters");
+        }
+        let mut stats = StepStats::default();
+        let mut squares = 0.0;
+        for param in &params {
+            match param.grad() {
+                Some(grad) => squares += sum_of_squares(&grad)?,
+                None => stats.missing.push(param.name().to_owned()),
+            }
+        }
+        stats.grad_norm = squares.sqrt();
+        if !stats.missing.is_empty() || !stats.grad_norm.is_finite() {
+            return Ok(stats);
+        }
+        self.steps += 1;
+        let correction = |beta: f64| 1.0 - libm::pow(beta, self.steps as f64);
+        for (param, moments) in params.iter().zip(&mut self.moments) {
+            let constants = optim::AdamW {
+                lr,
+                beta1: self.betas.0,
+                beta2: self.betas.1,
+                eps: self.eps,
+                weight_decay: moments.weight_decay,
+                bias_correction1: correction(self.betas.0),
+                bias_correction2: correction(self.betas.1),
+                grad_scale: clip_norm.map_or(1.0, |limit| (limit / (stats.grad_norm + 1e-6)).min(1.0)),
+            };
+            let (mean, square) = (&mut moments.mean, &mut moments.square);
+            param.update(|value, grad| optim::adamw(value, grad, mean, square, &constants))?;
+        }
+        Ok(stats)
+    }
+
+    /// All that the next step depends on besides the parameters: `mean.NAME` and `square.NAME` in f32, and `steps`.
+    ///
+    /// # Errors
+    /// None in practice: tensors are made on the CPU.
+    pub fn state(&self) -> Result<Vec<(String, Tensor)>> {
+        let mut state = vec![(STEPS.to_owned(), Tensor::new(&[self.steps as i64], &Device::Cpu)?)];
+        for moments in &self.moments {
+            for (part, values) in [("mean", &moments.mean), ("square", &moments.square)] {
+                let tensor = Tensor::from_slice(values, moments.dims.as_slice(), &Device::Cpu)?;
+                state.push((format!("{part}.{}", moments.name), tensor));
+            }
+        }
+        Ok(state)
+    }
+
+    /// Takes over what [`AdamW::state`] gave. After an error the optimiser is as it was.
+    ///
+    /// # Errors
+    /// A tensor that is absent, superfluous, or of another shape or dtype.
+    pub fn load_state(&mut self, mut state: BTreeMap<String, Tensor>) -> Result<()> {
+        let mut take = |name: String, dtype: DType, dims: &[usize]| match state.remove(&name) {
+            Some(tensor) if tensor.dtype() == dtype && tensor.dims() == dims => Ok(tensor),
+            Some(tensor) => bail!(
+                "the optimiser's `{name}` is {:?} {:?} in the checkpoint and {dtype:?} {dims:?} here",
+                tensor.dtype(),
+                tensor.dims()
+            ),
+            None => bail!("the checkpoint's optimiser state has no `{name}`"),
+        };
+        let steps = take(STEPS.to_owned(), DType::I64, &[1])?.to_vec1::<i64>()?;
+        let mut loaded = Vec::with_capacity(self.moments.len());
+        for moments in &self.moments {
+            let mut values = |part: &str| -> Result<Vec<f32>> {
+                take(format!("{part}.{}", moments.name), DType::F32, &moments.dims)?.flatten_all()?.to_vec1()
+            };
+            loaded.push((values("mean")?, values("square")?));
+        }
+        if let Some(name) = state.keys().next() {
+            bail!("the checkpoint's optimiser state has `{name}`, which no parameter here has use for");
+        }
+        for (moments, (mean, square)) in self.moments.iter_mut().zip(loaded) {
+            (moments.mean, moments.square) = (mean, square);
+        }
+        self.steps = steps[0] as u64;
+        Ok(())
+    }
+}
+
+fn sum_of_squares(tensor: &Tensor) -> Result<f64> {
+    let tensor = tensor.to_device(&Device::Cpu)?.contiguous()?;
+    let (storage, layout) = tensor.storage_and_layout();
+    match (&*storage, layout.contiguous_offsets()) {
+        (Storage::Cpu(values), Some((start, end))) => Ok(optim::sum_of_squares(&values.as_slice::<f32>()?[start..end])),
+        _ => bail!("a gradient is f32 and can be copied to the CPU"),
+    }
+}
