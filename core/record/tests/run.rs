@@ -287,3 +287,27 @@ assert k.prompt[0][0] == {'role': 'user', 'content': 'question 1'} and k.level[0
     let output = Command::new(python).args(["-c", script]).arg(rollouts).arg(kept.finish().unwrap()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+#[test]
+fn a_dataset_that_was_finished_but_not_committed_is_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = create(dir.path());
+    let phase = run.phase(None).unwrap();
+    let kept = phase.collected("kept.jsonl").unwrap();
+    kept.append(&[row(0, "level")]).unwrap();
+    phase.checkpoints().write(1, 3, &json!({}), nothing).unwrap();
+    kept.append(&[row(1, "level"), row(2, "level")]).unwrap();
+    let dataset = fs::read(kept.finish().unwrap()).unwrap();
+    let path = run.path().to_owned();
+    drop((run, phase, kept));
+
+    let run = RunFolder::open(&path).unwrap();
+    let phase = run.phase(None).unwrap();
+    let mark = phase.checkpoints().latest().unwrap().checkpoint.unwrap().mark;
+    assert_eq!(run.rewind(&mark).unwrap().removed, [path.join("collected/kept.jsonl")]);
+    let kept = phase.collected("kept.jsonl").unwrap();
+    kept.append(&[row(1, "level"), row(2, "level")]).unwrap();
+    assert_eq!(fs::read(kept.finish().unwrap()).unwrap(), dataset);
+    phase.checkpoints().write(2, 3, &json!({}), nothing).unwrap();
+    assert!(!path.join("collected/.rows-kept.jsonl").exists());
+}
