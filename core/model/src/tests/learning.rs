@@ -1,30 +1,10 @@
 //! The learning walk: optimiser steps against TRL's, and packing.
 
-use candle_core::Tensor;
-use kernels::optim::{AdamW, adamw, sum_of_squares};
+use learn::{AdamW, GrpoSettings, PassInput, grpo_loss};
 use serde_json::Value;
 
 use super::{Numbers, load, prompt, quickstart, reference, relative, values};
 use crate::{Model, Sequence, Walk, weights};
-
-/// GRPO as the reference was made: clip 0.2, k3 with 0.04, sequence-mean of token-mean.
-fn loss(logps: &Tensor, lengths: &[usize], old: &[f32], reference: &[f32], advantages: &[f64]) -> Tensor {
-    let n = old.len();
-    let per_token = |f: &dyn Fn(usize) -> f64| {
-        let each: Vec<f32> = lengths.iter().enumerate().flat_map(|(i, &len)| vec![f(i) as f32; len]).collect();
-        Tensor::from_vec(each, n, logps.device()).unwrap()
-    };
-    let row = |values: &[f32]| Tensor::new(values, logps.device()).unwrap();
-    let advantage = per_token(&|i| advantages[i]);
-    let weight = per_token(&|i| 1.0 / (lengths[i] * lengths.len()) as f64);
-    let ratio = (logps - row(old)).unwrap().exp().unwrap();
-    let plain = (&ratio * &advantage).unwrap();
-    let clipped = (ratio.clamp(0.8f32, 1.2f32).unwrap() * &advantage).unwrap();
-    let d = (row(reference) - logps).unwrap();
-    let k3 = ((d.exp().unwrap() - &d).unwrap() - 1.0).unwrap();
-    let term = (plain.minimum(&clipped).unwrap().neg().unwrap() + (k3 * 0.04).unwrap()).unwrap();
-    (term * weight).unwrap().sum_all().unwrap()
-}
 
 #[test]
 fn four_optimiser_steps_agree_with_trl() {
@@ -53,8 +33,16 @@ fn four_optimiser_steps_agree_with_trl() {
     };
     let as_f32 = |name: &str| -> Vec<f32> { kept(name).iter().map(|&x| x as f32).collect() };
     let (old, reference_logps) = (as_f32("old_logps"), as_f32("ref_logps"));
+    // Sequence-mean of token-mean.
+    let each = |f: &dyn Fn(usize) -> f64| -> Vec<f64> {
+        lengths.iter().enumerate().flat_map(|(i, &length)| vec![f(i); length]).collect()
+    };
+    let all_advantages = tensor("advantages");
+    let advantages = each(&|i| all_advantages[i]);
+    let weights = each(&|i| 1.0 / (lengths[i] * lengths.len()) as f64);
+    let settings = GrpoSettings { clip_low: 0.2, clip_high: 0.2, kl: Some(0.04) };
     let params = model.params();
-    let mut moments: Vec<[Vec<f32>; 2]> = params.iter().map(|p| [(); 2].map(|()| vec![0.0; p.elem_count()])).collect();
+    let mut optimizer = AdamW::new(&params, (0.9, 0.95), 1e-8, 0.1, Model::decays).unwrap();
     let mut worst = 0.0f64;
     let mut compare = |logps: &[f32], name: &str| {
         let difference = logps.iter().zip(kept(name)).map(|(&a, b)| (f64::from(a) - b).abs()).fold(0.0, f64::max);
@@ -64,29 +52,27 @@ fn four_optimiser_steps_agree_with_trl() {
     for step in 0..4 {
         let walk = model.logprobs(&sequences, 1.0, Walk::Learn).unwrap();
         compare(&values(&walk.values), &format!("step{step}.logps"));
-        let loss = loss(&walk.values, &lengths, &old, &reference_logps, &tensor("advantages"));
+        let (loss, stats) = grpo_loss(
+            &PassInput {
+                policy: &walk.values,
+                old: &old,
+                reference: Some(&reference_logps),
+                advantages: &advantages,
+                weights: &weights,
+            },
+            &settings,
+        )
+        .unwrap();
         let expected = &json["steps"][step];
         let difference = f64::from(loss.to_scalar::<f32>().unwrap()) - expected["loss"].as_f64().unwrap();
         assert!(difference.abs() < 1e-4, "loss of step {step} is off by {difference}");
         params.iter().for_each(kernels::Param::zero_grad);
         let mut store = loss.backward().unwrap();
         params.iter().for_each(|param| param.collect(&mut store).unwrap());
-        let norm = params.iter().map(|p| sum_of_squares(&values(&p.grad().unwrap()))).sum::<f64>().sqrt();
+        let norm = optimizer.step(&params, 4e-5, Some(1.0)).unwrap().grad_norm;
         let expected_norm = expected["grad_norm"].as_f64().unwrap();
         assert!((norm / expected_norm - 1.0).abs() < 1e-4, "gradient norm {norm} instead of {expected_norm}");
-        for (param, [m, v]) in params.iter().zip(&mut moments) {
-            let constants = AdamW {
-                lr: 4e-5,
-                beta1: 0.9,
-                beta2: 0.95,
-                eps: 1e-8,
-                weight_decay: if Model::decays(param.name()) { 0.1 } else { 0.0 },
-                bias_correction1: 1.0 - 0.9f64.powi(step as i32 + 1),
-                bias_correction2: 1.0 - 0.95f64.powi(step as i32 + 1),
-                grad_scale: (1.0 / (norm + 1e-6)).min(1.0),
-            };
-            param.update(|value, grad| adamw(value, grad, m, v, &constants)).unwrap();
-        }
+        assert_eq!((stats.clipped_low + stats.clipped_high) as u64, expected["clipped_tokens"].as_u64().unwrap());
     }
     let walk = model.logprobs(&sequences, 1.0, Walk::Frozen).unwrap();
     compare(&values(&walk.values), "final.logps");
