@@ -16,12 +16,14 @@
 //!
 //! The composed twins in [`ops::slow`] serve other devices, and tests hold the fused operations against them.
 
+mod gemm;
 pub mod math;
 pub mod memory;
 pub mod ops;
 pub mod optim;
 mod param;
 pub mod pool;
+mod simd;
 
 pub use candle_core::Result;
 pub use param::Param;

@@ -1,0 +1,284 @@
+//! Products of matrices in f32.
+//!
+//! `C[i, j] (+)= sum over k of A[i, k] * B[k, j]`, k ascending, by fused multiply-add, starting from +0.0 or from what
+//! C holds. C goes through memory between blocks of k, which changes no bit. B is read in panels of 32 columns, either
+//! packed (`[k][32]`, the last panel padded) or in place; A is read in place with any strides.
+
+use crate::pool;
+use crate::simd::{Lanes, dispatch};
+
+/// The width of a panel.
+pub(crate) const PANEL: usize = 32;
+/// How much of k a pass over a block of C covers: a panel's part stays in the first-level cache.
+const DEPTH: usize = 256;
+/// The most rows of C in a task: A's part stays in the second-level cache.
+const ROWS: usize = 192;
+/// Multiply-adds below which a second thread costs more than it gives.
+const WORTH: usize = 1 << 18;
+
+/// B, by panels.
+#[derive(Clone, Copy)]
+pub(crate) struct Panels {
+    pub start: *const f32,
+    /// From one k to the next.
+    pub row: usize,
+    /// From one panel to the next.
+    pub panel: usize,
+}
+
+impl Panels {
+    /// Packed panels of `depth` rows.
+    pub fn packed(start: *const f32, depth: usize) -> Self {
+        Self { start, row: PANEL, panel: PANEL * depth }
+    }
+
+    /// A matrix whose rows are contiguous, in place.
+    pub fn in_place(start: *const f32, row: usize) -> Self {
+        Self { start, row, panel: PANEL }
+    }
+}
+
+/// One product.
+#[derive(Clone, Copy)]
+pub(crate) struct Product {
+    pub m: usize,
+    pub n: usize,
+    pub k: usize,
+    pub a: *const f32,
+    /// From one row of A to the next.
+    pub a_row: usize,
+    /// From one k of A to the next.
+    pub a_k: usize,
+    pub b: Panels,
+    pub c: *mut f32,
+    pub c_row: usize,
+    /// Adds to what C holds; otherwise C need not be initialised.
+    pub accumulate: bool,
+}
+
+/// A block of one product's C: what a task computes.
+struct Block {
+    product: usize,
+    rows: std::ops::Range<usize>,
+    panels: std::ops::Range<usize>,
+}
+
+/// Shares products with the compute threads.
+struct Shared<'a>(&'a [Product]);
+// SAFETY: `run`'s caller vouches for pointers that may be read, and for C's that are disjoint.
+unsafe impl Sync for Shared<'_> {}
+
+impl Shared<'_> {
+    fn get(&self, index: usize) -> &Product {
+        &self.0[index]
+    }
+}
+
+/// Computes all products, in parallel.
+///
+/// # Safety
+/// For each product, A and B are valid for reads and C for writes over the ranges that its sizes and strides span (in
+/// place, B's last panel only as far as n reaches; accumulating, C is initialised). No element of a C is touched by another
+/// product, nor lies in an A or B.
+pub(crate) unsafe fn run(products: &[Product]) {
+    let work: usize = products.iter().map(|p| p.m * p.n * p.k).sum();
+    let threads = if work < WORTH { 1 } else { pool::threads() };
+    if threads == 1 {
+        for product in products {
+            // SAFETY: the caller's.
+            unsafe { whole(product) };
+        }
+        return;
+    }
+    let share = work / (2 * threads) + 1;
+    let mut blocks = Vec::new();
+    for (index, product) in products.iter().enumerate() {
+        let panels = product.n.div_ceil(PANEL);
+        let parts = (product.m * product.n * product.k).div_ceil(share);
+        let height = product.m.div_ceil(parts).next_multiple_of(12).clamp(24, ROWS);
+        let rows = product.m.div_ceil(height);
+        let width = if rows >= parts { panels } else { panels.div_ceil(parts.div_ceil(rows)) };
+        for row in (0..product.m).step_by(height) {
+            for panel in (0..panels).step_by(width) {
+                let (rows, panels) = (row..product.m.min(row + height), panel..panels.min(panel + width));
+                blocks.push(Block { product: index, rows, panels });
+            }
+        }
+    }
+    let shared = Shared(products);
+    pool::run(blocks.len(), |task| {
+        let Block { product, rows, panels } = &blocks[task];
+        // SAFETY: the caller's; blocks of one product are disjoint.
+        unsafe { block(shared.get(*product), rows.start, rows.end, panels.start, panels.end) };
+    });
+}
+
+/// Computes one product on this thread.
+///
+/// # Safety
+/// As for [`run`].
+pub(crate) unsafe fn whole(product: &Product) {
+    let panels = product.n.div_ceil(PANEL);
+    for row in (0..product.m).step_by(ROWS) {
+        // SAFETY: the caller's.
+        unsafe { block(product, row, product.m.min(row + ROWS), 0, panels) };
+    }
+}
+
+dispatch! {
+    /// Computes rows `top..bottom` and panels `left..right` of C.
+    ///
+    /// # Safety
+    /// As for [`run`].
+    unsafe fn block(product: &Product, top: usize, bottom: usize, left: usize, right: usize) = block_lanes
+}
+
+#[inline(always)]
+unsafe fn block_lanes<L: Lanes>(product: &Product, top: usize, bottom: usize, left: usize, right: usize) {
+    let Product { n, k, a, a_row, a_k, b, c, c_row, accumulate, .. } = *product;
+    let mut from = 0;
+    loop {
+        let depth = DEPTH.min(k - from);
+        let add = accumulate || from > 0;
+        for panel in left..right {
+            let mut column = panel * PANEL;
+            let end = n.min(column + PANEL);
+            // SAFETY: offsets within what the caller vouches for.
+            let mut panel_b = unsafe { b.start.add(panel * b.panel + from * b.row) };
+            while column < end {
+                let columns = (end - column).min(16 * L::WIDE);
+                let mut row = top;
+                while row < bottom {
+                    let rows = (bottom - row).min(L::ROWS);
+                    // SAFETY: as above; rows and columns end where C does.
+                    unsafe {
+                        let tile = Tile {
+                            k: depth,
+                            a: a.add(row * a_row + from * a_k),
+                            a_row,
+                            a_k,
+                            b: panel_b,
+                            b_row: b.row,
+                            c: c.add(row * c_row + column),
+                            c_row,
+                            columns,
+                            add,
+                        };
+                        tile_of::<L>(rows, &tile);
+                    }
+                    row += rows;
+                }
+                column += columns;
+                panel_b = panel_b.wrapping_add(columns);
+            }
+        }
+        from += depth;
+        if from >= k {
+            break;
+        }
+    }
+}
+
+/// A block of C that fits into registers.
+struct Tile {
+    k: usize,
+    a: *const f32,
+    a_row: usize,
+    a_k: usize,
+    b: *const f32,
+    b_row: usize,
+    c: *mut f32,
+    c_row: usize,
+    columns: usize,
+    add: bool,
+}
+
+/// Picks the instance for the number of rows and of columns.
+#[inline(always)]
+unsafe fn tile_of<L: Lanes>(rows: usize, tile: &Tile) {
+    macro_rules! pick {
+        ($($rows:literal)*) => {
+            match rows {
+                $($rows if $rows <= L::ROWS => unsafe {
+                    // SAFETY: the caller's.
+                    match (tile.columns > 16, tile.columns % 16 == 0) {
+                        (false, true) => tile_lanes::<L, $rows, 1, true>(tile),
+                        (false, false) => tile_lanes::<L, $rows, 1, false>(tile),
+                        (true, true) if L::WIDE > 1 => tile_lanes::<L, $rows, 2, true>(tile),
+                        (true, false) if L::WIDE > 1 => tile_lanes::<L, $rows, 2, false>(tile),
+                        _ => {}
+                    }
+                },)*
+                _ => {}
+            }
+        };
+    }
+    pick!(1 2 3 4 5 6 7 8 9 10 11 12);
+}
+
+/// The micro-kernel: `R` rows by `W` vectors, of which the last is whole or has the rest of the columns.
+#[inline(always)]
+unsafe fn tile_lanes<L: Lanes, const R: usize, const W: usize, const WHOLE: bool>(tile: &Tile) {
+    let Tile { k, a, a_row, a_k, b, b_row, c, c_row, columns, add } = *tile;
+    let rest = columns - 16 * (W - 1);
+    // SAFETY: rows, columns and k lie within what `run`'s caller vouches for.
+    unsafe {
+        let mut sums = [[L::splat(0.0); W]; R];
+        if add {
+            for row in 0..R {
+                for wide in 0..W {
+                    let p = c.add(row * c_row + 16 * wide);
+                    sums[row][wide] = if WHOLE || wide + 1 < W { L::load(p) } else { L::load_n(p, rest) };
+                }
+            }
+        }
+        let mut b = b;
+        let mut a = a;
+        for _ in 0..k {
+            let mut columns = [L::splat(0.0); W];
+            for wide in 0..W {
+                let p = b.add(16 * wide);
+                columns[wide] = if WHOLE || wide + 1 < W { L::load(p) } else { L::load_n(p, rest) };
+            }
+            for row in 0..R {
+                let factor = L::splat(*a.add(row * a_row));
+                for wide in 0..W {
+                    sums[row][wide] = L::fma(factor, columns[wide], sums[row][wide]);
+                }
+            }
+            b = b.wrapping_add(b_row);
+            a = a.wrapping_add(a_k);
+        }
+        for row in 0..R {
+            for wide in 0..W {
+                let p = c.add(row * c_row + 16 * wide);
+                if WHOLE || wide + 1 < W { L::store(p, sums[row][wide]) } else { L::store_n(p, sums[row][wide], rest) }
+            }
+        }
+    }
+}
+
+/// The floats that packed panels of a `[k, n]` matrix take.
+pub(crate) fn packed_len(k: usize, n: usize) -> usize {
+    n.div_ceil(PANEL) * PANEL * k
+}
+
+/// Packs the transpose of `w` (`n` rows of `k`, `row` apart) into panels: `out[panel][k][32]`, padded by 0.
+pub(crate) fn pack_transposed(w: &[f32], n: usize, k: usize, row: usize, out: &mut [f32]) {
+    for (panel, out) in out.chunks_mut(PANEL * k).enumerate() {
+        let rows = PANEL.min(n - panel * PANEL);
+        if rows < PANEL {
+            out.fill(0.0);
+        }
+        // Small squares keep both sides in cache lines that are there already.
+        for from in (0..k).step_by(16) {
+            let to = k.min(from + 16);
+            for r in 0..rows {
+                let source = &w[(panel * PANEL + r) * row..][from..to];
+                for (value, out) in source.iter().zip(out[from * PANEL..].chunks_mut(PANEL)) {
+                    out[r] = *value;
+                }
+            }
+        }
+    }
+}
