@@ -170,6 +170,11 @@ impl Checkpoints {
         Ok(steps)
     }
 
+    /// Deletes all checkpoints: they grew from something that is gone.
+    pub fn clear(&self) -> Result<()> {
+        self.steps()?.into_iter().try_for_each(|step| durable::remove(&self.dir.join(name(step))))
+    }
+
     /// The newest checkpoint that is whole. Newer ones that are not are renamed to `step-000050.damaged`, so that no tool
     /// takes them for good, and reported.
     pub fn latest(&self) -> Result<Latest> {

@@ -1,0 +1,242 @@
+//! Through the phases, through the steps of each, from commit to commit.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use base::Group;
+use host::Host;
+use record::{Checkpoint, Collected, Mark, PhaseFolder, RunFolder};
+use serde_json::json;
+use spec::StageKind;
+
+use crate::error::Error;
+use crate::executor::{Done, run_step};
+use crate::metrics;
+use crate::observer::{Event, Observer};
+use crate::phase::Phase;
+use crate::ready::{Ready, prepare};
+use crate::run::{Interrupt, Outcome};
+
+/// Where a run goes on. The default is its beginning.
+#[derive(Default)]
+pub(crate) struct Position {
+    /// The number of phases that have ended.
+    pub phase: usize,
+    /// The checkpoint that the next phase goes on from.
+    pub checkpoint: Option<Checkpoint>,
+    /// The last commit.
+    pub mark: Mark,
+}
+
+/// A run under way.
+pub(crate) struct Drive<'a> {
+    pub run: &'a RunFolder,
+    pub phases: &'a [Phase<'a>],
+    pub host: &'a Host,
+    pub observer: &'a dyn Observer,
+    pub interrupt: &'a Interrupt,
+}
+
+/// One phase under way.
+struct Current<'a> {
+    phase: Phase<'a>,
+    ready: Ready<'a>,
+    folder: PhaseFolder,
+    /// Each collect stage's dataset, in the order of `ready.work`.
+    collected: Vec<Option<Collected>>,
+}
+
+/// Numbers of a step, by name.
+type Numbers = Vec<(String, f64)>;
+
+impl Drive<'_> {
+    /// Runs all phases from `position` on. `first` is the first of them, if it has been made ready.
+    pub fn go(&self, position: Position, first: Option<Ready<'_>>) -> Result<Outcome, Error> {
+        self.observer.notice(&Event::Folder { path: self.run.path() });
+        let folder = self.run.path().to_owned();
+        let result = self.phases_from(position, first);
+        match &result {
+            Ok(true) => self.run.events().append("finished", &[])?,
+            Ok(false) => self.run.events().append("interrupted", &[])?,
+            Err(error) => {
+                // The run's own error is the one to report, also where the log can't be written.
+                let _ = self.run.events().append("failed", &[("error", json!(error.to_string()))]);
+            }
+        }
+        Ok(if result? { Outcome::Finished { folder } } else { Outcome::Interrupted { folder } })
+    }
+
+    fn phases_from(&self, position: Position, mut first: Option<Ready<'_>>) -> Result<bool, Error> {
+        let Position { phase: start, mut checkpoint, .. } = position;
+        for phase in &self.phases[..start] {
+            self.observer.notice(&Event::PhaseSkipped { phase: phase.name });
+        }
+        for phase in &self.phases[start..] {
+            let checkpoint = checkpoint.take();
+            let ready = match first.take() {
+                Some(ready) => ready,
+                None => {
+                    let mut takeover = phase.takeover(self.phases, self.run)?;
+                    if let Some(checkpoint) = &checkpoint {
+                        takeover.model = Some(checkpoint.path.clone());
+                    }
+                    prepare(phase, &takeover, self.host)?
+                }
+            };
+            if !self.run_phase(*phase, ready, checkpoint.as_ref())? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Runs a phase to its end; false if an interrupt ended it before.
+    fn run_phase(&self, phase: Phase<'_>, ready: Ready<'_>, checkpoint: Option<&Checkpoint>) -> Result<bool, Error> {
+        let _span = tracing::info_span!("phase", phase = phase.name).entered();
+        kernels::pool::set_threads(ready.threads);
+        let folder = self.run.phase(phase.folder)?;
+        let collected = ready.plan.order().map(|(_, node)| match &node.stage.kind {
+            StageKind::Collect(collect) => folder.collected(&collect.path.to_string_lossy()).map(Some),
+            _ => Ok(None),
+        });
+        let collected = collected.collect::<Result<Vec<_>, _>>()?;
+        let current = Current { phase, ready, folder, collected };
+
+        let steps = phase.pipeline.run.steps;
+        let mut done = 0;
+        if let Some(checkpoint) = checkpoint {
+            done = checkpoint.step;
+            current.load(checkpoint)?;
+        }
+        self.run.events().append("phase", &[("phase", json!(phase.name)), ("from", json!(done))])?;
+        self.observer.notice(&Event::PhaseStarted { phase: phase.name, done, steps });
+        if checkpoint.is_none() {
+            let (numbers, seconds) = self.evaluate(&current, 0)?;
+            if !numbers.is_empty() {
+                self.run.metrics().append(phase.name, 0, &numbers)?;
+                self.run.timing().append(phase.name, 0, &[("timing_s/evaluations", seconds)])?;
+            }
+        }
+        while done < steps {
+            if self.interrupt.requested() {
+                return Ok(false);
+            }
+            let finding = self.step(&current, done)?;
+            done += 1;
+            let every = phase.pipeline.run.checkpoint.every;
+            if done == steps || done.is_multiple_of(every) || finding.is_some() || self.interrupt.requested() {
+                self.commit(&current, done)?;
+            }
+            if let Some(finding) = finding {
+                return Err(Error::Finding(format!("{finding} (at step {done} of `{}`)", phase.name)));
+            }
+        }
+        Ok(true)
+    }
+
+    /// Runs the step after `done` steps and writes what came of it; gives the rule of the file that it broke, if any.
+    fn step(&self, current: &Current<'_>, done: u64) -> Result<Option<String>, Error> {
+        let (phase, step) = (current.phase.name, done + 1);
+        let started = Instant::now();
+        let results = run_step(&current.ready.plan, &current.ready.work, done)?;
+        let seconds = started.elapsed().as_secs_f64();
+
+        let mut numbers = Numbers::new();
+        let mut timing = vec![("step_time".to_owned(), seconds)];
+        let mut groups: Vec<(Arc<Group>, Vec<f64>)> = Vec::new();
+        let mut finding = None;
+        for Done { stage, report, seconds } in results {
+            for (name, number) in report.metrics {
+                // A second stage of a kind keeps its numbers apart under its own name.
+                let name = if numbers.iter().any(|(other, _)| *other == name) { format!("{stage}/{name}") } else { name };
+                numbers.push((name, number));
+            }
+            timing.push((format!("timing_s/{stage}"), seconds));
+            // Where several branches end, the one that learned knows most about the groups.
+            let learned = |groups: &[(Arc<Group>, Vec<f64>)]| groups.iter().any(|(_, advantages)| !advantages.is_empty());
+            if let Some(ended) = report.groups.filter(|ended| groups.is_empty() || (learned(ended) && !learned(&groups))) {
+                groups = ended;
+            }
+            finding = finding.or(report.finding);
+        }
+        let tokens = numbers.iter().find(|(name, _)| name == "num_tokens").map_or(0.0, |(_, tokens)| *tokens);
+        timing.push(("perf/throughput".to_owned(), tokens / seconds));
+        numbers.extend(metrics::of_groups(&groups));
+
+        if !groups.is_empty() {
+            let (groups, advantages): (Vec<_>, Vec<_>) = groups.into_iter().unzip();
+            current.folder.rollouts().write(step, &groups, &advantages)?;
+        }
+        for (work, collected) in current.ready.work.iter().zip(&current.collected) {
+            if let Some(collected) = collected {
+                collected.append(&work.collected())?;
+            }
+        }
+        let (evaluated, evaluation_seconds) = self.evaluate(current, step)?;
+        if !evaluated.is_empty() {
+            timing.push(("timing_s/evaluations".to_owned(), evaluation_seconds));
+        }
+        numbers.extend(evaluated);
+        self.run.metrics().append(phase, step, &numbers)?;
+        self.run.timing().append(phase, step, &timing)?;
+        let steps = current.phase.pipeline.run.steps;
+        self.observer.notice(&Event::Step { phase, step, steps, metrics: &numbers, seconds });
+        Ok(finding)
+    }
+
+    /// Runs the evaluations that are due after `step` steps; their numbers, and the seconds that they took.
+    fn evaluate(&self, current: &Current<'_>, step: u64) -> Result<(Numbers, f64), Error> {
+        let started = Instant::now();
+        let phase = current.phase.name;
+        let mut numbers = Numbers::new();
+        for evaluation in current.ready.evaluations.iter().filter(|one| one.is_due(step, current.phase.pipeline.run.steps)) {
+            let name = &evaluation.name;
+            let evaluated = evaluation.run(step).map_err(|cause| Error::Stage {
+                stage: format!("evaluation {name}"),
+                step,
+                cause: Box::new(cause),
+            })?;
+            self.run.events().append(
+                "evaluation",
+                &[("phase", json!(phase)), ("step", json!(step)), ("name", json!(name)), ("examples", evaluated.examples)],
+            )?;
+            self.observer.notice(&Event::Evaluated { phase, step, name, metrics: &evaluated.metrics });
+            numbers.extend(evaluated.metrics);
+        }
+        Ok((numbers, started.elapsed().as_secs_f64()))
+    }
+
+    /// Makes everything up to `done` steps durable.
+    fn commit(&self, current: &Current<'_>, done: u64) -> Result<(), Error> {
+        let pipeline = current.phase.pipeline;
+        let finished = done == pipeline.run.steps;
+        if finished {
+            for collected in current.collected.iter().flatten() {
+                collected.finish()?;
+            }
+        }
+        let version = current.ready.trained.as_ref().map_or(0, |model| model.version());
+        let state = json!({ "finished": finished, "weights_version": version });
+        current.folder.checkpoints().write(done, pipeline.run.checkpoint.keep, &state, |folder| current.save(folder))?;
+        self.observer.notice(&Event::Committed { phase: current.phase.name, step: done });
+        Ok(())
+    }
+}
+
+impl Current<'_> {
+    fn save(&self, folder: &Path) -> Result<(), Error> {
+        if let Some(model) = &self.ready.trained {
+            model.save(folder).map_err(Error::model)?;
+        }
+        self.ready.work.iter().try_for_each(|work| work.save(folder))
+    }
+
+    fn load(&self, checkpoint: &Checkpoint) -> Result<(), Error> {
+        if let Some(model) = &self.ready.trained {
+            let version = checkpoint.state["weights_version"].as_u64();
+            model.set_version(version.ok_or_else(|| Error::Resume("the checkpoint has no version of the weights".to_owned()))?);
+        }
+        self.ready.work.iter().try_for_each(|work| work.load(&checkpoint.path))
+    }
+}

@@ -1,0 +1,205 @@
+//! Rows become prompts: which rows a step takes, and the text and tokens that the model is given.
+//!
+//! Which row stands where is a function of the seed and the step alone, so that a resume needs no cursor.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use base::{Context, Message, Prompt, RngKey, Row};
+use host::Configured;
+use model::{ChatTemplate, Model, Tokenizer};
+use record::dataset::Rows;
+use spec::{Columns, Feed as FeedSpec, Order};
+
+use crate::error::Error;
+
+/// A source stage, ready to deal out the rows of any step.
+pub(crate) struct Feed {
+    key: RngKey,
+    name: Arc<str>,
+    rows_per_step: usize,
+    order: Order,
+    dealer: Dealer,
+    renderer: Renderer,
+    tokenizer: Tokenizer,
+}
+
+/// Where rows come from.
+pub(crate) enum Dealer {
+    /// Rows that are all there, by source, each with its weight.
+    Rows(Vec<Source>),
+    /// Rows that a generator makes without end.
+    Endless(Configured),
+}
+
+/// One source of rows.
+pub(crate) struct Source {
+    pub name: Arc<str>,
+    pub weight: f64,
+    pub rows: Vec<Row>,
+}
+
+impl Feed {
+    pub fn new(key: RngKey, name: &str, feed: &FeedSpec, dealer: Dealer, model: &Model) -> Result<Self, Error> {
+        Ok(Self {
+            key,
+            name: name.into(),
+            rows_per_step: feed.prompts_per_step,
+            order: feed.order,
+            dealer,
+            renderer: Renderer::new(feed.template.as_deref(), feed.system.as_deref(), model)?,
+            tokenizer: model.tokenizer.clone(),
+        })
+    }
+
+    /// The prompts of a step (counted from 0).
+    pub fn step(&self, step: u64) -> Result<Vec<Arc<Prompt>>, Error> {
+        let first = step * self.rows_per_step as u64;
+        match &self.dealer {
+            Dealer::Endless(generator) => {
+                let context = Context { step, seed: self.key.seed(), max_tokens: 0, evaluating: false };
+                let rows = generator.generate(&context, first, self.rows_per_step as u32)?;
+                rows.into_iter().enumerate().map(|(i, row)| self.prompt(first + i as u64, self.name.clone(), row)).collect()
+            }
+            Dealer::Rows(sources) => {
+                let mut orders = BTreeMap::new();
+                let mut prompts = Vec::with_capacity(self.rows_per_step);
+                for (source, draw) in deal(sources, first, self.rows_per_step) {
+                    let Source { name, rows, .. } = &sources[source];
+                    let (epoch, position) = (draw / rows.len() as u64, (draw % rows.len() as u64) as usize);
+                    let row = match self.order {
+                        Order::Sequential => position,
+                        Order::Shuffle => orders
+                            .entry((source, epoch))
+                            .or_insert_with(|| self.key.derive(name).permutation(epoch as u32, rows.len()))[position],
+                    };
+                    let before: usize = sources[..source].iter().map(|source| source.rows.len()).sum();
+                    prompts.push(self.prompt((before + row) as u64, name.clone(), rows[row].clone())?);
+                }
+                Ok(prompts)
+            }
+        }
+    }
+
+    fn prompt(&self, id: u64, source: Arc<str>, row: Row) -> Result<Arc<Prompt>, Error> {
+        self.renderer.prompt(&self.tokenizer, id, source, row)
+    }
+}
+
+/// For each of `count` places from `first` on: the source and how many rows it gave before. Each place goes to the source
+/// that is furthest behind its weight, so that the shares are exact and no random number is spent.
+fn deal(sources: &[Source], first: u64, count: usize) -> Vec<(usize, u64)> {
+    if sources.len() == 1 {
+        return (first..first + count as u64).map(|draw| (0, draw)).collect();
+    }
+    let total: f64 = sources.iter().map(|source| source.weight).sum();
+    let mut given = vec![0_u64; sources.len()];
+    let mut dealt = Vec::with_capacity(count);
+    for place in 0..first + count as u64 {
+        let behind = |i: usize| sources[i].weight / total * (place + 1) as f64 - given[i] as f64;
+        let mut most = 0;
+        for i in 1..sources.len() {
+            if behind(i) > behind(most) {
+                most = i;
+            }
+        }
+        if place >= first {
+            dealt.push((most, given[most]));
+        }
+        given[most] += 1;
+    }
+    dealt
+}
+
+/// Turns a conversation into the text that a model is given.
+pub(crate) struct Renderer {
+    template: Option<ChatTemplate>,
+    system: Option<String>,
+    specials: (String, String),
+}
+
+impl Renderer {
+    /// `template` is the name of a known template or the path of a Jinja file; the model's own if absent.
+    pub fn new(template: Option<&str>, system: Option<&str>, model: &Model) -> Result<Self, Error> {
+        let source = match template {
+            None => model.chat_template().map(str::to_owned),
+            Some(name) => Some(match ChatTemplate::named(name) {
+                Some(source) => source.to_owned(),
+                None => std::fs::read_to_string(name).map_err(|error| {
+                    Error::Model(format!(
+                        "failed to read the chat template `{name}`: {error}; give the path of a Jinja file or one of {}",
+                        ChatTemplate::names().join(", ")
+                    ))
+                })?,
+            }),
+        };
+        let template = source.map(|source| ChatTemplate::new(&source)).transpose().map_err(Error::model)?;
+        Ok(Self { template, system: system.map(str::to_owned), specials: model.special_texts() })
+    }
+
+    pub fn prompt(&self, tokenizer: &Tokenizer, id: u64, source: Arc<str>, row: Row) -> Result<Arc<Prompt>, Error> {
+        let mut messages = row.prompt;
+        if let Some(system) = &self.system {
+            messages.insert(0, Message { role: "system".into(), content: system.clone() });
+        }
+        let text = match &self.template {
+            Some(template) => {
+                let (bos, eos) = &self.specials;
+                template.render(&messages, true, bos, eos).map_err(Error::model)?
+            }
+            None => messages.iter().map(|message| message.content.as_str()).collect(),
+        };
+        let tokens = tokenizer.encode(&text).map_err(Error::model)?;
+        if tokens.is_empty() {
+            return Err(Error::Finding(format!("row {id} of `{source}` makes an empty prompt: a model needs at least one token to go on from")));
+        }
+        let mut fields = row.fields;
+        let response = fields.iter().position(|(name, _)| name == "response").map(|i| fields.remove(i).1);
+        Ok(Arc::new(Prompt { id, source, messages, text, tokens, reference: row.reference, response, fields }))
+    }
+}
+
+/// The rows of a file, by the columns that the pipeline file names.
+pub(crate) fn rows_from_file(rows: &Rows, columns: &Columns, limit: Option<usize>) -> Result<Vec<Row>, record::Error> {
+    let text = |row: usize, column: &str| -> Result<String, record::Error> {
+        Ok(match rows.require(row, column)? {
+            serde_json::Value::String(text) => text,
+            other => other.to_string(),
+        })
+    };
+    (0..rows.len().min(limit.unwrap_or(usize::MAX)))
+        .map(|i| {
+            let prompt = match rows.require(i, &columns.prompt)? {
+                serde_json::Value::String(content) => vec![Message { role: "user".into(), content }],
+                list @ serde_json::Value::Array(_) => serde_json::from_value(list)
+                    .map_err(|error| rows.row_error(i, &format!("column `{}` is no list of messages with role and content: {error}", columns.prompt)))?,
+                _ => return Err(rows.row_error(i, &format!("column `{}` must hold a string or a list of messages", columns.prompt))),
+            };
+            let reference = columns.reference.as_deref().map(|column| text(i, column)).transpose()?;
+            let mut fields = Vec::new();
+            if let Some(column) = &columns.response {
+                fields.push(("response".to_owned(), text(i, column)?));
+            }
+            for column in &columns.fields {
+                fields.push((column.clone(), text(i, column)?));
+            }
+            Ok(Row { prompt, reference, fields })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_dealt_by_weight_and_do_not_depend_on_where_a_step_begins() {
+        let source = |name: &str, weight| Source { name: name.into(), weight, rows: Vec::new() };
+        let sources = [source("math", 3.0), source("code", 1.0)];
+        let whole = deal(&sources, 0, 400);
+        assert_eq!(whole.iter().filter(|(source, _)| *source == 0).count(), 300);
+        assert_eq!(deal(&sources, 120, 40), whole[120..160]);
+        let draws: Vec<u64> = whole.iter().filter(|(source, _)| *source == 1).map(|(_, draw)| *draw).collect();
+        assert_eq!(draws, (0..100).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,69 @@
+//! What a step's groups amount to, under the names that practitioners know (TRL's, unless said otherwise).
+
+use std::sync::Arc;
+
+use base::{Decision, Finish, Group, Verdict};
+
+/// Metrics of the completions, rewards and verdicts of a step.
+pub(crate) fn of_groups(groups: &[(Arc<Group>, Vec<f64>)]) -> Vec<(String, f64)> {
+    let completions = || groups.iter().flat_map(|(group, _)| &group.completions);
+    let mut metrics = Vec::new();
+    if completions().next().is_none() {
+        return metrics;
+    }
+    let mut put = |name: &str, value: f64| metrics.push((name.to_owned(), value));
+
+    let lengths: Vec<f64> = completions().map(|completion| completion.tokens.len() as f64).collect();
+    let ended = completions().filter(|completion| completion.finish == Finish::Stop);
+    let terminated: Vec<f64> = ended.map(|completion| completion.tokens.len() as f64).collect();
+    put("completions/mean_length", mean(&lengths));
+    put("completions/min_length", lengths.iter().copied().fold(f64::INFINITY, f64::min));
+    put("completions/max_length", lengths.iter().copied().fold(0.0, f64::max));
+    if !terminated.is_empty() {
+        put("completions/mean_terminated_length", mean(&terminated));
+    }
+    put("completions/clipped_ratio", 1.0 - terminated.len() as f64 / lengths.len() as f64);
+
+    let stages: Vec<&str> =
+        groups.first().map(|(group, _)| group.judgements.iter().map(|one| one.stage.as_str()).collect()).unwrap_or_default();
+    for stage in stages {
+        let verdicts = groups.iter().flat_map(|(group, _)| group.judgements.iter().filter(|one| one.stage == stage));
+        let scores: Vec<f64> = verdicts
+            .flat_map(|judgement| &judgement.verdicts)
+            .filter_map(|verdict| match verdict {
+                Verdict::Decided(finding) => Some(finding.score),
+                _ => None,
+            })
+            .collect();
+        if !scores.is_empty() {
+            put(&format!("rewards/{stage}/mean"), mean(&scores));
+            put(&format!("rewards/{stage}/std"), deviation(&scores));
+        }
+    }
+
+    let rewards: Vec<Vec<f64>> =
+        groups.iter().map(|(group, _)| group.rewards.iter().flatten().copied().collect()).filter(|rewards: &Vec<f64>| !rewards.is_empty()).collect();
+    if !rewards.is_empty() {
+        let all: Vec<f64> = rewards.iter().flatten().copied().collect();
+        let spreads: Vec<f64> = rewards.iter().map(|rewards| deviation(rewards)).collect();
+        put("reward", mean(&all));
+        put("reward_std", mean(&spreads));
+        put("frac_reward_zero_std", spreads.iter().filter(|spread| **spread == 0.0).count() as f64 / spreads.len() as f64);
+    }
+    let decisions = groups.iter().flat_map(|(group, _)| &group.decisions);
+    put("completions/dropped", decisions.filter(|decision| matches!(decision, Decision::Drop(_))).count() as f64);
+    metrics
+}
+
+pub(crate) fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
+/// The standard deviation with ddof 1, as TRL logs it; 0 for equal values, exactly.
+fn deviation(values: &[f64]) -> f64 {
+    if values.len() < 2 || values.iter().all(|value| *value == values[0]) {
+        return 0.0;
+    }
+    let mean = mean(values);
+    (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (values.len() - 1) as f64).sqrt()
+}

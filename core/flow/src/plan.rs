@@ -1,0 +1,109 @@
+//! The DAG of a pipeline: which stage feeds which, and in which order they can be made ready.
+
+use indexmap::IndexMap;
+use petgraph::Direction;
+use petgraph::algo::toposort;
+use petgraph::graph::{DiGraph, NodeIndex};
+use petgraph::visit::{Bfs, EdgeRef, Reversed};
+use spec::{Pipeline, Stage, StageKind};
+
+use crate::error::Error;
+
+/// A pipeline's stages as a graph whose edges point the way that groups flow.
+pub(crate) struct Plan<'a> {
+    graph: DiGraph<Node<'a>, usize>,
+    order: Vec<NodeIndex>,
+}
+
+/// A stage and its name.
+#[derive(Clone, Copy)]
+pub(crate) struct Node<'a> {
+    pub name: &'a str,
+    pub stage: &'a Stage,
+}
+
+impl<'a> Plan<'a> {
+    /// The plan of a validated pipeline. An edge's weight is its position in the `inputs` of the stage it leads to. A
+    /// verify stage without inputs serves evaluations only, and has no part in a step.
+    pub fn new(pipeline: &'a Pipeline) -> Result<Self, Error> {
+        let mut graph = DiGraph::new();
+        let in_step =
+            |stage: &Stage| !(matches!(stage.kind, StageKind::Verify(_)) && stage.inputs.is_empty());
+        let nodes: IndexMap<&str, NodeIndex> = pipeline
+            .stages
+            .iter()
+            .filter(|(_, stage)| in_step(stage))
+            .map(|(name, stage)| (name.as_str(), graph.add_node(Node { name, stage })))
+            .collect();
+        for (name, to) in &nodes {
+            for (position, input) in pipeline.stages[*name].inputs.iter().enumerate() {
+                let from = nodes
+                    .get(input.as_str())
+                    .ok_or_else(|| Error::Defect(format!("stage `{input}` passed validation but does not exist")))?;
+                graph.add_edge(*from, *to, position);
+            }
+        }
+        let order = toposort(&graph, None)
+            .map_err(|cycle| Error::Defect(format!("a cycle at `{}` passed validation", graph[cycle.node_id()].name)))?;
+        Ok(Self { graph, order })
+    }
+
+    /// The stages, each after all that feed it.
+    pub fn order(&self) -> impl Iterator<Item = (NodeIndex, Node<'a>)> {
+        self.order.iter().map(|&index| (index, self.graph[index]))
+    }
+
+    /// Where a stage's groups go: the stage and the position among its inputs.
+    pub fn outputs(&self, from: NodeIndex) -> Vec<(NodeIndex, usize)> {
+        let mut outputs: Vec<_> =
+            self.graph.edges_directed(from, Direction::Outgoing).map(|edge| (edge.target(), *edge.weight())).collect();
+        outputs.sort();
+        outputs
+    }
+
+    /// The nearest stage before `name` that `pick` accepts.
+    pub fn before<T>(&self, name: &str, pick: impl Fn(Node<'a>) -> Option<T>) -> Option<T> {
+        let start = self.graph.node_indices().find(|&index| self.graph[index].name == name)?;
+        let reversed = Reversed(&self.graph);
+        let mut walk = Bfs::new(reversed, start);
+        std::iter::from_fn(|| walk.next(reversed)).skip(1).find_map(|index| pick(self.graph[index]))
+    }
+
+    /// The nearest stage after `name` that `pick` accepts.
+    pub fn after<T>(&self, name: &str, pick: impl Fn(Node<'a>) -> Option<T>) -> Option<T> {
+        let start = self.graph.node_indices().find(|&index| self.graph[index].name == name)?;
+        let mut walk = Bfs::new(&self.graph, start);
+        std::iter::from_fn(|| walk.next(&self.graph)).skip(1).find_map(|index| pick(self.graph[index]))
+    }
+
+    /// The sample stage that made what reaches `name`.
+    pub fn sample_before(&self, name: &str) -> Option<(&'a str, &'a spec::Sample)> {
+        self.before(name, |node| match &node.stage.kind {
+            StageKind::Sample(sample) => Some((node.name, sample)),
+            _ => None,
+        })
+    }
+
+    /// The model that rows of the source stage `name` are made for: their template and their tokens are its own.
+    pub fn model_after(&self, name: &str) -> Option<&'a str> {
+        self.after(name, |node| match &node.stage.kind {
+            StageKind::Sample(sample) => Some(sample.model.as_str()),
+            StageKind::Sft(sft) => Some(sft.learning.model.as_str()),
+            _ => None,
+        })
+    }
+}
+
+/// The model that a pipeline trains, if it trains one.
+pub(crate) fn trained_model(pipeline: &Pipeline) -> Option<&str> {
+    pipeline.stages.values().find_map(|stage| learning(&stage.kind)).map(|learning| learning.model.as_str())
+}
+
+/// What a learning stage shares with others; `None` for stages that don't learn.
+pub(crate) fn learning(kind: &StageKind) -> Option<&spec::Learning> {
+    match kind {
+        StageKind::Sft(sft) => Some(&sft.learning),
+        StageKind::Grpo(grpo) => Some(&grpo.learning),
+        _ => None,
+    }
+}

@@ -1,0 +1,245 @@
+//! Starting a run, and going on with one.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use base::Diagnostic;
+use host::{Host, Options};
+use indexmap::IndexMap;
+use record::{Checkpoint, RunFolder};
+use serde_json::{Value, json};
+use spec::Document;
+
+use crate::drive::{Drive, Position};
+use crate::environment;
+use crate::error::Error;
+use crate::observer::{Event, Observer};
+use crate::phase::{Phase, phases, resolved};
+use crate::ready::{Takeover, prepare};
+
+/// The kind of the first event of a run: where and how it was started.
+const STARTED: &str = "started";
+
+/// What is to be run, and how the user named it.
+#[derive(Clone, Copy, Debug)]
+pub struct Job<'a> {
+    /// What the file says.
+    pub document: &'a Document,
+    /// The file.
+    pub file: &'a Path,
+    /// The overrides, as on the command line.
+    pub overrides: &'a [String],
+}
+
+/// How a run was started, so that it can be read again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The working folder, which paths are relative to.
+    pub folder: PathBuf,
+    /// The file.
+    pub file: PathBuf,
+    /// The overrides.
+    pub overrides: Vec<String>,
+}
+
+/// How a run ended without an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All steps are done.
+    Finished {
+        /// The run's folder.
+        folder: PathBuf,
+    },
+    /// The step that was under way is done and committed; [`resume`] goes on.
+    Interrupted {
+        /// The run's folder.
+        folder: PathBuf,
+    },
+}
+
+/// A request to end after the step that is under way.
+#[derive(Clone, Debug, Default)]
+pub struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// Asks for the end; whether this was the first time.
+    pub fn request(&self) -> bool {
+        !self.0.swap(true, Ordering::SeqCst)
+    }
+
+    pub(crate) fn requested(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// Whatever does not fit between a document and the plugins, data and models that it names.
+///
+/// # Errors
+/// Plugins can't be run on this machine at all.
+pub fn check(document: &Document) -> Result<Vec<Diagnostic>, Error> {
+    let host = Host::new(Options::default())?;
+    Ok(check_phases(&phases(document), &host).0)
+}
+
+fn check_phases(phases: &[Phase<'_>], host: &Host) -> (Vec<Diagnostic>, Vec<IndexMap<String, String>>) {
+    let mut findings = Vec::new();
+    let hashes = phases.iter().map(|phase| environment::check(phase, host, &mut findings)).collect();
+    // Two phases may run one file.
+    let mut unique: Vec<Diagnostic> = Vec::new();
+    for finding in findings {
+        if !unique.contains(&finding) {
+            unique.push(finding);
+        }
+    }
+    (unique, hashes)
+}
+
+/// What starting and resuming share: a document that fits its surroundings.
+struct Fit<'a> {
+    phases: Vec<Phase<'a>>,
+    host: Host,
+    resolved: Value,
+}
+
+fn fit<'a>(job: &Job<'a>) -> Result<Fit<'a>, Error> {
+    let phases = phases(job.document);
+    let host = Host::new(Options::default())?;
+    let (findings, plugins) = check_phases(&phases, &host);
+    if findings.iter().any(Diagnostic::is_error) {
+        return Err(Error::Environment(findings));
+    }
+    let resolved = resolved(job.document, &plugins)?;
+    Ok(Fit { phases, host, resolved })
+}
+
+fn place(document: &Document) -> (&Path, &str) {
+    match document {
+        Document::Pipeline(pipeline) => (&pipeline.run.dir, &pipeline.name),
+        Document::Recipe(recipe) => (&recipe.dir, &recipe.name),
+    }
+}
+
+/// Makes a run folder and runs the document in it.
+///
+/// # Errors
+/// What [`Error`] lists; what was committed before stays.
+pub fn run(job: &Job<'_>, observer: &dyn Observer, interrupt: &Interrupt) -> Result<Outcome, Error> {
+    let Fit { phases, host, resolved } = fit(job)?;
+    // What can't be loaded is found before there is a folder.
+    let first = match phases.first() {
+        Some(phase) => Some(prepare(phase, &Takeover::of_files(phase), &host)?),
+        None => None,
+    };
+    let text = std::fs::read_to_string(job.file)
+        .map_err(|error| Error::Defect(format!("{} can't be read again: {error}", job.file.display())))?;
+    let (dir, name) = place(job.document);
+    let run = RunFolder::create(dir, name, &text, &resolved)?;
+    let folder = std::env::current_dir().unwrap_or_default();
+    run.events().append(
+        STARTED,
+        &[("folder", json!(folder)), ("file", json!(job.file)), ("overrides", json!(job.overrides))],
+    )?;
+    let drive = Drive { run: &run, phases: &phases, host: &host, observer, interrupt };
+    drive.go(Position::default(), first)
+}
+
+/// Goes on with a run from its last commit: the one in `folder`, or else the latest of the document's name.
+///
+/// # Errors
+/// There is no such run, it is another document's, or another process works in it; and what [`Error`] lists.
+pub fn resume(
+    job: &Job<'_>,
+    folder: Option<&Path>,
+    observer: &dyn Observer,
+    interrupt: &Interrupt,
+) -> Result<Outcome, Error> {
+    let (dir, name) = place(job.document);
+    let path = match folder {
+        Some(folder) => folder.to_owned(),
+        None => RunFolder::latest(dir, name)?.ok_or_else(|| {
+            let hint = format!("start one with: pipeline run {}", job.file.display());
+            Error::Resume(format!("there is nothing to resume: no run of `{name}` below {}; {hint}", dir.display()))
+        })?,
+    };
+    let run = RunFolder::open(&path)?;
+    let Fit { phases, host, resolved } = fit(job)?;
+    run.require(&resolved)?;
+    let position = locate(&run, &phases, observer)?;
+    if position.phase == phases.len() {
+        observer.notice(&Event::Folder { path: run.path() });
+        observer.notice(&Event::Warning { message: "there is nothing to resume: the run has ended" });
+        return Ok(Outcome::Finished { folder: run.path().to_owned() });
+    }
+    let mark = position.mark.clone();
+    let rewound = run.rewind(&mark)?;
+    for lost in &rewound.lost {
+        let message = format!("{} is not as it was when it was committed; nothing in the run reads it", lost.display());
+        observer.notice(&Event::Warning { message: &message });
+    }
+    let to = position.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.step);
+    let phase = phases[position.phase].name;
+    run.events().append("rewound", &[("phase", json!(phase)), ("to", json!(to))])?;
+    observer.notice(&Event::Rewound { phase, to });
+    let drive = Drive { run: &run, phases: &phases, host: &host, observer, interrupt };
+    drive.go(position, None)
+}
+
+/// Finds the first phase that has not ended, its last good checkpoint, and the last commit of the run.
+fn locate(run: &RunFolder, phases: &[Phase<'_>], observer: &dyn Observer) -> Result<Position, Error> {
+    let mut position = Position { phase: phases.len(), ..Position::default() };
+    for (i, phase) in phases.iter().enumerate() {
+        let checkpoints = run.phase(phase.folder)?.checkpoints();
+        if i > position.phase {
+            // They grew from a checkpoint that is gone, and are made again.
+            checkpoints.clear()?;
+            continue;
+        }
+        let latest = checkpoints.latest()?;
+        for damaged in &latest.damaged {
+            let message = format!(
+                "the checkpoint of step {} is damaged ({}); it was set aside as {}",
+                damaged.step,
+                damaged.reason,
+                damaged.set_aside.display()
+            );
+            run.events().append("damaged", &[("phase", json!(phase.name)), ("message", json!(message))])?;
+            observer.notice(&Event::Warning { message: &message });
+        }
+        if latest.checkpoint.is_none() && !latest.damaged.is_empty() {
+            let advice = "to run it from the start, use `pipeline run`";
+            let name = phase.name;
+            return Err(Error::Resume(format!("no checkpoint of `{name}` is left that could be resumed from; {advice}")));
+        }
+        let finished = latest.checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.state["finished"] == json!(true));
+        if let Some(Checkpoint { mark, .. }) = &latest.checkpoint {
+            position.mark = mark.clone();
+        }
+        if !finished {
+            position.phase = i;
+            position.checkpoint = latest.checkpoint;
+        }
+    }
+    Ok(position)
+}
+
+/// How the run in a folder was started.
+///
+/// # Errors
+/// The folder is no run's.
+pub fn origin(folder: &Path) -> Result<Origin, Error> {
+    let path = folder.join("events.jsonl");
+    let unknown = |why: String| Error::Resume(format!("{} is no run's folder that can be resumed: {why}", folder.display()));
+    let text = std::fs::read_to_string(&path).map_err(|error| unknown(format!("events.jsonl can't be read: {error}")))?;
+    let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let started = events
+        .filter(|event| event["event"] == STARTED)
+        .find_map(|event| {
+            Some(Origin {
+                folder: serde_json::from_value(event["folder"].clone()).ok()?,
+                file: serde_json::from_value(event["file"].clone()).ok()?,
+                overrides: serde_json::from_value(event["overrides"].clone()).ok()?,
+            })
+        });
+    started.ok_or_else(|| unknown("its events don't say how it was started".to_owned()))
+}

@@ -1,0 +1,78 @@
+//! `sft`: supervised fine-tuning on each row's response.
+
+use base::RngKey;
+use model::Sequence;
+
+use crate::error::Error;
+use crate::executor::{Inbox, Outbox, Report, Work};
+use crate::stages::learning::Learner;
+
+pub(crate) struct SftStage {
+    pub learner: Learner,
+    pub key: RngKey,
+}
+
+impl Work for SftStage {
+    fn run(&self, step: u64, inbox: Inbox, _outbox: Outbox) -> Result<Report, Error> {
+        let groups = inbox.whole_step();
+        if groups.is_empty() {
+            return Err(Error::Downstream);
+        }
+        let tokenizer = &self.learner.model.tokenizer;
+        let end = *tokenizer
+            .eos_ids()
+            .first()
+            .ok_or_else(|| Error::Model("the model has no end-of-sequence token: set `eos_token_id` in its config.json".into()))?;
+        let mut texts: Vec<(Vec<u32>, usize)> = Vec::with_capacity(groups.len());
+        for group in &groups {
+            let prompt = &group.prompt;
+            let response = prompt.response.as_deref().ok_or_else(|| {
+                Error::Finding(format!(
+                    "row {} of `{}` has no response to learn: name its column in `columns.response`",
+                    prompt.id, prompt.source
+                ))
+            })?;
+            let mut tokens = prompt.tokens.clone();
+            tokens.extend(tokenizer.encode(response).map_err(Error::model)?);
+            tokens.push(end);
+            texts.push((tokens, prompt.tokens.len()));
+        }
+
+        let (mut loss_sum, mut targets_all, mut tokens_all, mut norms, mut violations) = (0.0, 0, 0, 0.0, 0.0);
+        let batches = learn::minibatches(texts.len(), self.learner.spec.minibatches, self.key, step);
+        for batch in &batches {
+            let sequences: Vec<Sequence<'_>> =
+                batch.iter().map(|&i| Sequence { tokens: &texts[i].0, from: texts[i].1 }).collect();
+            let targets: usize = sequences.iter().map(|sequence| sequence.tokens.len() - sequence.from).sum();
+            let updated = self.learner.update(step, &sequences, 1.0, &mut |pass, walk| {
+                let count = sequences[pass].iter().map(|sequence| sequence.tokens.len() - sequence.from).sum();
+                let weights = vec![1.0 / targets as f64; count];
+                let loss = learn::sft_loss(&walk.values, &weights).map_err(Error::model)?;
+                loss_sum += f64::from(loss.to_scalar::<f32>().map_err(Error::model)?);
+                Ok(loss)
+            })?;
+            targets_all += targets;
+            tokens_all += sequences.iter().map(|sequence| sequence.tokens.len()).sum::<usize>();
+            norms += updated.grad_norm;
+            violations += updated.max_violation;
+        }
+        let count = batches.len() as f64;
+        let metrics = vec![
+            ("loss".into(), loss_sum / count),
+            ("num_tokens".into(), tokens_all as f64),
+            ("num_targets".into(), targets_all as f64),
+            ("grad_norm".into(), norms / count),
+            ("learning_rate".into(), self.learner.learning_rate(step)),
+            ("max_vio/mean".into(), violations / count),
+        ];
+        Ok(Report { metrics, ..Report::default() })
+    }
+
+    fn save(&self, folder: &std::path::Path) -> Result<(), Error> {
+        self.learner.save(folder)
+    }
+
+    fn load(&self, folder: &std::path::Path) -> Result<(), Error> {
+        self.learner.load(folder)
+    }
+}

@@ -1,0 +1,34 @@
+//! One file a subcommand.
+
+pub mod resume;
+pub mod run;
+pub mod tokenizer;
+pub mod validate;
+
+use std::path::Path;
+
+use base::Diagnostic;
+use spec::{Document, Files};
+
+use crate::{exit_code, ui};
+
+/// `pipeline schema`.
+pub fn schema() -> anyhow::Result<u8> {
+    println!("{}", serde_json::to_string_pretty(&spec::schema())?);
+    Ok(exit_code::DONE)
+}
+
+/// Reads a file and prints what is wrong with it; `None` if it can't run.
+fn load(file: &Path, overrides: &[String]) -> (Option<Document>, Files) {
+    let mut files = Files::default();
+    let (document, diagnostics) = spec::load(file, overrides, &mut files);
+    report(&diagnostics, &files);
+    let valid = !diagnostics.iter().any(Diagnostic::is_error);
+    (document.filter(|_| valid), files)
+}
+
+fn report(diagnostics: &[Diagnostic], files: &Files) {
+    if !diagnostics.is_empty() {
+        eprintln!("{}", ui::diagnostics::render(diagnostics, files, ui::colors()));
+    }
+}
