@@ -56,6 +56,13 @@ pub(crate) struct Product {
     pub accumulate: bool,
 }
 
+impl Product {
+    /// A product of `m` contiguous rows of A with `b`, to contiguous rows of C.
+    pub fn rows(m: usize, n: usize, k: usize, a: *const f32, b: Panels, c: *mut f32) -> Self {
+        Self { m, n, k, a, a_row: k, a_k: 1, b, c, c_row: n, accumulate: false }
+    }
+}
+
 /// A block of one product's C: what a task computes.
 struct Block {
     product: usize,
@@ -217,6 +224,7 @@ unsafe fn tile_of<L: Lanes>(rows: usize, tile: &Tile) {
 }
 
 /// The micro-kernel: `R` rows by `W` vectors, of which the last is whole or has the rest of the columns.
+#[expect(clippy::needless_range_loop, reason = "rows and columns are registers")]
 #[inline(always)]
 unsafe fn tile_lanes<L: Lanes, const R: usize, const W: usize, const WHOLE: bool>(tile: &Tile) {
     let Tile { k, a, a_row, a_k, b, b_row, c, c_row, columns, add } = *tile;
@@ -264,7 +272,7 @@ pub(crate) fn packed_len(k: usize, n: usize) -> usize {
 }
 
 /// Packs the transpose of `w` (`n` rows of `k`, `row` apart) into panels: `out[panel][k][32]`, padded by 0.
-pub(crate) fn pack_transposed(w: &[f32], n: usize, k: usize, row: usize, out: &mut [f32]) {
+pub(crate) fn pack_rows(w: &[f32], n: usize, k: usize, row: usize, out: &mut [f32]) {
     for (panel, out) in out.chunks_mut(PANEL * k).enumerate() {
         let rows = PANEL.min(n - panel * PANEL);
         if rows < PANEL {

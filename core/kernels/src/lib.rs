@@ -23,6 +23,7 @@ pub mod ops;
 pub mod optim;
 mod param;
 pub mod pool;
+mod scratch;
 mod simd;
 
 pub use candle_core::Result;

@@ -7,9 +7,9 @@ use crate::simd::{Lanes, Portable, dispatch, max_lanes, sum_lanes};
 /// 1.5 * 2^23: adding it to a small number leaves that number's nearest integer in the low bits.
 const ROUND: f32 = 12_582_912.0;
 /// ln 2, in a part that products with small integers keep exact, and the rest.
-const LN2: (f32, f32) = (0.693_359_375, -2.121_944_4e-4);
+const LN2: (f32, f32) = (0.693_359_4, -2.121_944_4e-4);
 /// Cephes' minimax polynomial for `(e^r - 1 - r) / r^2` on |r| <= ln 2 / 2.
-const EXP: [f32; 6] = [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1];
+const EXP: [f32; 6] = [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5e-1];
 /// Below, the result is 0 (it would be denormal); above, infinite.
 const EXP_RANGE: (f32, f32) = (-87.0, 88.722_83);
 
@@ -159,13 +159,24 @@ unsafe fn exp_all_lanes<L: Lanes>(x: *mut f32, n: usize) {
 }
 
 dispatch! { unsafe fn max_and_sum_of(x: *const f32, n: usize, scratch: *mut f32) -> (f32, f32) = max_and_sum }
-dispatch! { unsafe fn scale(x: *const f32, out: *mut f32, n: usize, factor: f32) = scale_lanes }
-dispatch! { unsafe fn exp_all(x: *mut f32, n: usize) = exp_all_lanes }
+dispatch! { pub(crate) unsafe fn scale(x: *const f32, out: *mut f32, n: usize, factor: f32) = scale_lanes }
+dispatch! { unsafe fn exp_all_of(x: *mut f32, n: usize) = exp_all_lanes }
+dispatch! { unsafe fn exp_sum_of(x: *mut f32, n: usize, max: f32) -> f32 = exp_sum }
+dispatch! { unsafe fn greatest(x: *const f32, n: usize) -> f32 = max_of }
 
 /// Replaces each element by `e^x`: the bits of [`exp`].
-pub fn exp_slice(x: &mut [f32]) {
+pub fn exp_all(x: &mut [f32]) {
     // SAFETY: pointer and length are the slice's.
-    unsafe { exp_all(x.as_mut_ptr(), x.len()) }
+    unsafe { exp_all_of(x.as_mut_ptr(), x.len()) }
+}
+
+/// Replaces each element by `e^(x - max)`; the sum of that.
+pub(crate) fn exp_of(x: &mut [f32]) -> f32 {
+    // SAFETY: pointer and length are the slice's.
+    unsafe {
+        let max = greatest(x.as_ptr(), x.len());
+        exp_sum_of(x.as_mut_ptr(), x.len(), max)
+    }
 }
 
 /// `ln(sum(e^row))`, the sum by the fixed tree; negative infinity for an empty row.
@@ -228,7 +239,7 @@ mod tests {
         for level in simd::tests::levels() {
             let _guard = simd::tests::with(level);
             let mut y = x.clone();
-            exp_slice(&mut y);
+            exp_all(&mut y);
             assert_eq!(y.iter().map(|y| y.to_bits()).collect::<Vec<_>>(), scalar, "{level:?}");
         }
     }

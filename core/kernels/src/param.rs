@@ -4,7 +4,10 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::gemm::{pack_rows, packed_len};
+use crate::ops::read;
 use candle_core::backprop::GradStore;
+
 use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Result, Shape, Tensor, Var, bail};
 
 /// A trainable tensor: its value, the packed forms that products read, and the gradient that has arrived so far.
@@ -23,6 +26,7 @@ struct Inner {
     name: String,
     var: Var,
     gradient: Mutex<Gradient>,
+    packed: Mutex<Option<Arc<[f32]>>>,
 }
 
 /// The chains of additions a parameter's gradient consists of. A parameter that is used in two ways (a tied embedding:
@@ -94,7 +98,7 @@ impl Param {
             bail!("parameter `{name}` is {:?}; parameters are f32, convert it first", value.dtype());
         }
         let var = Var::from_tensor(&value.detach().contiguous()?)?;
-        let inner = Inner { name: name.to_owned(), var, gradient: Mutex::default() };
+        let inner = Inner { name: name.to_owned(), var, gradient: Mutex::default(), packed: Mutex::default() };
         Ok(Self { inner: Arc::new(inner), tracked })
     }
 
@@ -145,7 +149,9 @@ impl Param {
         let Some(grad) = gradient.sum() else {
             bail!("parameter `{}` has no gradient to be updated by", self.inner.name);
         };
-        tensor.inplace_op1(&Update { f: Mutex::new(Some(f)), grad: &grad })
+        tensor.inplace_op1(&Update { f: Mutex::new(Some(f)), grad: &grad })?;
+        *lock(&self.inner.packed) = None;
+        Ok(())
     }
 
     /// Replaces the value by a copy of `values`, then drops the packed forms.
@@ -153,7 +159,28 @@ impl Param {
     /// # Errors
     /// Another shape or dtype.
     pub fn set(&self, values: &Tensor) -> Result<()> {
-        self.inner.var.set(&values.detach())
+        self.inner.var.set(&values.detach())?;
+        *lock(&self.inner.packed) = None;
+        Ok(())
+    }
+
+    /// The panels of the transpose of each `[N, K]` matrix, one matrix after another. The parameter is on the CPU.
+    pub(crate) fn packed(&self) -> Result<Arc<[f32]>> {
+        // The lock is held while packing: a change that comes meanwhile drops these panels afterwards.
+        let mut packed = lock(&self.inner.packed);
+        if let Some(packed) = &*packed {
+            return Ok(packed.clone());
+        }
+        let dims = self.shape().dims();
+        let &[.., n, k] = dims else { bail!("parameter `{}` is {dims:?}, not a matrix", self.inner.name) };
+        let values = read(self.inner.var.as_tensor())?;
+        let mut panels = vec![0.0; dims[..dims.len() - 2].iter().product::<usize>() * packed_len(k, n)];
+        if n * k > 0 {
+            for (matrix, out) in values.chunks(n * k).zip(panels.chunks_mut(packed_len(k, n))) {
+                pack_rows(matrix, n, k, k, out);
+            }
+        }
+        Ok(packed.insert(panels.into()).clone())
     }
 
     /// What has arrived since [`Param::zero_grad`]; `None` if nothing has.

@@ -69,7 +69,6 @@ pub(crate) trait Lanes: Copy {
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
-    unsafe fn sqrt(a: Self::V) -> Self::V;
     /// `a * b + c`, rounded once.
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// `a > b ? a : b`, so `b` if one of them is NaN.
@@ -134,10 +133,6 @@ impl Lanes for Portable {
     #[inline(always)]
     unsafe fn div(a: Self::V, b: Self::V) -> Self::V {
         map2(a, b, |a, b| a / b)
-    }
-    #[inline(always)]
-    unsafe fn sqrt(a: Self::V) -> Self::V {
-        a.map(f32::sqrt)
     }
     #[inline(always)]
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
@@ -230,10 +225,6 @@ mod x86 {
             unsafe { (_mm256_div_ps(a.0, b.0), _mm256_div_ps(a.1, b.1)) }
         }
         #[inline(always)]
-        unsafe fn sqrt(a: Self::V) -> Self::V {
-            unsafe { (_mm256_sqrt_ps(a.0), _mm256_sqrt_ps(a.1)) }
-        }
-        #[inline(always)]
         unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
             unsafe { (_mm256_fmadd_ps(a.0, b.0, c.0), _mm256_fmadd_ps(a.1, b.1, c.1)) }
         }
@@ -313,10 +304,6 @@ mod x86 {
         #[inline(always)]
         unsafe fn div(a: Self::V, b: Self::V) -> Self::V {
             unsafe { _mm512_div_ps(a, b) }
-        }
-        #[inline(always)]
-        unsafe fn sqrt(a: Self::V) -> Self::V {
-            unsafe { _mm512_sqrt_ps(a) }
         }
         #[inline(always)]
         unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {

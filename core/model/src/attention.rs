@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use candle_core::{D, Tensor};
+use candle_core::Tensor;
 use kernels::Param;
 use kernels::ops::{self, LayerCache, Rope};
 
@@ -85,18 +85,10 @@ impl LatentAttention {
             }
         };
         let q = q.reshape((tokens, heads, nope + rotated))?;
-        let q_nope = ops::head_linear(&q.narrow(2, 0, nope)?.contiguous()?, &self.key, true)?;
-        let q_rope = ops::rope(&q.narrow(2, nope, rotated)?.contiguous()?, batch.positions, &self.rope)?;
-        let q = Tensor::cat(&[q_nope, q_rope], D::Minus1)?;
-
+        let q = ops::latent_query(&q, &self.key, batch.positions, &self.rope)?;
         let kv = ops::linear(x, &self.kv_a, None)?;
-        let latent = ops::rms_norm(&kv.narrow(1, 0, kv_lora)?.contiguous()?, &self.kv_norm, LATENT_EPS)?;
-        let latent = latent.reshape((tokens, 1, kv_lora))?;
-        let k_rope = kv.narrow(1, kv_lora, rotated)?.contiguous()?.reshape((tokens, 1, rotated))?;
-        let k_rope = ops::rope(&k_rope, batch.positions, &self.rope)?;
-        let k = Tensor::cat(&[&latent, &k_rope], D::Minus1)?;
-
-        let mixed = ops::attention(&q, &k, &latent, batch.segments, self.scale, cache)?;
+        let k = ops::latent_key(&kv, &self.kv_norm, LATENT_EPS, batch.positions, &self.rope)?;
+        let mixed = ops::latent_attention(&q, &k, kv_lora, batch.segments, self.scale, cache)?;
         let values = ops::head_linear(&mixed, &self.value, false)?.reshape((tokens, heads * value))?;
         Ok(ops::linear(&values, &self.output, None)?)
     }

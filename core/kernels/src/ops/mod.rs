@@ -4,16 +4,25 @@
 
 mod attention;
 mod experts;
+mod latent;
+mod linear;
+mod logprobs;
+mod node;
+mod norm;
 mod rope;
 mod router;
+mod rows;
 pub mod slow;
 
-pub use attention::{LayerCache, Segment, attention};
+pub use attention::{LayerCache, Segment, attention, latent_attention};
 pub use experts::Experts;
-pub use rope::Rope;
+pub use latent::{latent_key, latent_query};
+pub use linear::{grouped_linear, head_linear, linear};
+pub use logprobs::token_logprobs;
+pub(crate) use node::read;
+pub use norm::{rms_norm, silu_mul};
+pub use rope::{Rope, rope};
 pub use router::{Router, route};
-pub use slow::{
-    combine, embed, gather_rows, grouped_linear, head_linear, linear, rms_norm, rope, silu_mul, token_logprobs,
-};
+pub use rows::{combine, embed, gather_rows};
 
 pub use crate::math::logprob_of;

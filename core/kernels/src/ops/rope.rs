@@ -1,12 +1,21 @@
 //! Rotary position embedding (Su et al., RoFormer, eq. 34).
 
+use std::sync::Arc;
+
 use candle_core::{Device, Result, Tensor, bail};
+
+use super::node::{Shared, fill, fused, node, read};
+use super::norm::GRAIN;
+use super::slow;
+use crate::pool;
 
 /// Tables of cosines and sines, `[max, R / 2]`, computed in f64.
 #[derive(Clone, Debug)]
 pub struct Rope {
     pub(crate) cos: Tensor,
     pub(crate) sin: Tensor,
+    cosines: Arc<[f32]>,
+    sines: Arc<[f32]>,
     pub(crate) max: usize,
     pub(crate) interleaved: bool,
 }
@@ -20,13 +29,10 @@ impl Rope {
     /// The device fails.
     pub fn new(inv_freq: &[f64], scale: f64, max: usize, interleaved: bool, device: &Device) -> Result<Self> {
         let angles = || (0..max).flat_map(|position| inv_freq.iter().map(move |frequency| position as f64 * frequency));
-        let table = |values: Vec<f32>| Tensor::from_vec(values, (max, inv_freq.len()), device);
-        Ok(Self {
-            cos: table(angles().map(|angle| (libm::cos(angle) * scale) as f32).collect())?,
-            sin: table(angles().map(|angle| (libm::sin(angle) * scale) as f32).collect())?,
-            max,
-            interleaved,
-        })
+        let cosines: Arc<[f32]> = angles().map(|angle| (libm::cos(angle) * scale) as f32).collect();
+        let sines: Arc<[f32]> = angles().map(|angle| (libm::sin(angle) * scale) as f32).collect();
+        let table = |values: &[f32]| Tensor::from_slice(values, (max, inv_freq.len()), device);
+        Ok(Self { cos: table(&cosines)?, sin: table(&sines)?, cosines, sines, max, interleaved })
     }
 
     /// Refuses a position beyond the tables, or another width.
@@ -42,5 +48,72 @@ impl Rope {
             bail!("rope: position {position} lies beyond the table's {} positions", self.max);
         }
         Ok(())
+    }
+}
+
+/// Rotates each head of x `[T, H, R]` by the angles of its row's position.
+///
+/// # Errors
+/// A position beyond the table, or another width.
+pub fn rope(x: &Tensor, positions: &[u32], table: &Arc<Rope>) -> Result<Tensor> {
+    if !fused(&[x, &table.cos]) {
+        return slow::rope(x, positions, table);
+    }
+    let x = &x.contiguous()?;
+    let (rows, heads, width) = x.dims3()?;
+    table.check(width, positions, rows)?;
+    let turn = Turn { heads, width, x_row: heads * width, y_row: heads * width, x_at: 0, y_at: 0 };
+    let out = {
+        let values = read(x)?;
+        // SAFETY: the sizes are those of the tensor.
+        unsafe { fill(values.len(), |y| turn.run(table, positions, &values, y, false)) }
+    };
+    let (positions, table) = (positions.to_vec(), table.clone());
+    node("rope", [x], out, (rows, heads, width), move |_, grad| {
+        // SAFETY: as above. The transpose of a rotation is the rotation back.
+        Ok([Some(unsafe { fill(grad.len(), |dx| turn.run(&table, &positions, grad, dx, true)) })])
+    })
+}
+
+/// Which part of each row is rotated: head `h` reads `width` elements from `h * (x_row / heads) + x_at`.
+#[derive(Clone, Copy)]
+pub(crate) struct Turn {
+    pub heads: usize,
+    pub width: usize,
+    pub x_row: usize,
+    pub y_row: usize,
+    pub x_at: usize,
+    pub y_at: usize,
+}
+
+impl Turn {
+    /// Rotates rows of x to rows of y, or `back`.
+    ///
+    /// # Safety
+    /// `y` has a row of `y_row` for each position; positions lie within the table.
+    pub unsafe fn run(&self, table: &Rope, positions: &[u32], x: &[f32], y: *mut f32, back: bool) {
+        let Self { heads, width, x_row, y_row, x_at, y_at } = *self;
+        let half = width / 2;
+        let (cos, sin, sign) = (&*table.cosines, &*table.sines, if back { -1.0 } else { 1.0 });
+        let y = Shared::new(y);
+        pool::run_ranges(positions.len(), GRAIN.div_ceil((heads * width).max(1)), |range| {
+            for row in range {
+                let angles = positions[row] as usize * half;
+                let (cos, sin) = (&cos[angles..][..half], &sin[angles..][..half]);
+                for head in 0..heads {
+                    let x = &x[row * x_row + head * (x_row / heads) + x_at..][..width];
+                    // SAFETY: this row of y exists, and is this task's.
+                    let y = unsafe {
+                        let first = y.at(row * y_row + head * (y_row / heads) + y_at);
+                        std::slice::from_raw_parts_mut(first, width)
+                    };
+                    for i in 0..half {
+                        let (a, b) = if table.interleaved { (2 * i, 2 * i + 1) } else { (i, half + i) };
+                        let s = sin[i] * sign;
+                        (y[a], y[b]) = (x[a] * cos[i] - x[b] * s, x[b] * cos[i] + x[a] * s);
+                    }
+                }
+            }
+        });
     }
 }

@@ -2,7 +2,10 @@
 
 use candle_core::{Result, Tensor, bail};
 
+use super::node::{Shared, fused, node, read};
 use super::slow;
+use crate::math::{exp_all, exp_of};
+use crate::pool;
 
 /// How a token's experts are chosen and weighed (DeepSeek-V3 report, eq. 12-16; with softmax, DeepSeek-V2 and most
 /// others).
@@ -40,41 +43,45 @@ impl Router {
         Ok(())
     }
 
-    /// The experts for one token's affinities, ascending. Equal affinities: the lower id.
-    pub(crate) fn choose(&self, affinities: &[f32], bias: Option<&[f32]>, scratch: &mut Vec<f32>) -> Vec<u32> {
-        scratch.clear();
-        scratch.extend_from_slice(affinities);
+    /// Writes the experts for one token's affinities, ascending, to `chosen`. Equal affinities: the lower id. `scratch` has
+    /// room for an element for each expert and group.
+    pub(crate) fn choose(&self, affinities: &[f32], bias: Option<&[f32]>, scratch: &mut [f32], chosen: &mut [u32]) {
+        let (ranked, ranks) = scratch.split_at_mut(self.experts);
+        ranked.copy_from_slice(affinities);
         if let Some(bias) = bias {
-            scratch.iter_mut().zip(bias).for_each(|(affinity, bias)| *affinity += bias);
+            ranked.iter_mut().zip(bias).for_each(|(affinity, bias)| *affinity += bias);
         }
         if self.groups_kept < self.groups {
             let width = self.experts / self.groups;
-            let rank = |group: &[f32]| {
+            for (rank, group) in ranks.iter_mut().zip(ranked.chunks(width)) {
                 let best = |(first, second): (f32, f32), &x: &f32| {
                     if x > first { (x, first) } else { (first, second.max(x)) }
                 };
                 let (first, second) = group.iter().fold((f32::NEG_INFINITY, f32::NEG_INFINITY), best);
-                if self.sigmoid && width > 1 { first + second } else { first }
-            };
-            let ranks: Vec<f32> = scratch.chunks(width).map(rank).collect();
-            let kept = largest(&ranks, self.groups_kept);
-            for (group, affinities) in scratch.chunks_mut(width).enumerate() {
-                if !kept.contains(&(group as u32)) {
-                    affinities.fill(f32::NEG_INFINITY);
+                *rank = if self.sigmoid && width > 1 { first + second } else { first };
+            }
+            for group in 0..self.groups {
+                let better = |&other: &usize| outranks(ranks, other, group);
+                if (0..self.groups).filter(better).count() >= self.groups_kept {
+                    ranked[group * width..(group + 1) * width].fill(f32::NEG_INFINITY);
                 }
             }
         }
-        largest(scratch, self.chosen)
+        // As many passes as experts are chosen: no sorting, no allocation.
+        for place in 0..chosen.len() {
+            let free = |expert: &usize| !chosen[..place].contains(&(*expert as u32));
+            let best = (0..self.experts)
+                .filter(free)
+                .reduce(|best, next| if outranks(ranked, next, best) { next } else { best });
+            chosen[place] = best.unwrap_or(0) as u32;
+        }
+        chosen.sort_unstable();
     }
 }
 
-/// The indices of the `count` largest values, ascending; of equal ones the lower.
-fn largest(values: &[f32], count: usize) -> Vec<u32> {
-    let mut order: Vec<u32> = (0..values.len() as u32).collect();
-    order.sort_by(|&a, &b| values[b as usize].total_cmp(&values[a as usize]).then(a.cmp(&b)));
-    order.truncate(count);
-    order.sort_unstable();
-    order
+/// Whether element `a` comes before element `b`: it is greater, or equal and of a lower index. The order is total.
+fn outranks(values: &[f32], a: usize, b: usize) -> bool {
+    values[a].total_cmp(&values[b]).then(b.cmp(&a)).is_gt()
 }
 
 /// Chooses experts: logits `[T, E]` and a bias `[E]` for the choice only, to ids `[T * k]` (ascending within a token)
@@ -83,5 +90,86 @@ fn largest(values: &[f32], count: usize) -> Vec<u32> {
 /// # Errors
 /// A router that contradicts itself or the shapes.
 pub fn route(logits: &Tensor, bias: Option<&[f32]>, router: &Router) -> Result<(Vec<u32>, Tensor)> {
-    slow::route(logits, bias, router)
+    if !fused(&[logits]) {
+        return slow::route(logits, bias, router);
+    }
+    let logits = &logits.contiguous()?;
+    let (tokens, experts) = logits.dims2()?;
+    router.check(experts, bias)?;
+    let (router, k) = (*router, router.chosen);
+    let mut affinities = read(logits)?.to_vec();
+    let (mut chosen, mut weights) = (vec![0u32; tokens * k], vec![0.0; tokens * k]);
+    let (all, picks) = (Shared::new(affinities.as_mut_ptr()), Shared::new(weights.as_mut_ptr()));
+    let ids = Shared::new(chosen.as_mut_ptr().cast());
+    pool::run_ranges(tokens, (1usize << 12).div_ceil(experts * k), |range| {
+        let mut scratch = vec![0.0; router.experts + router.groups];
+        for token in range {
+            // SAFETY: one token's parts of the three vectors, which have these sizes; u32 has the layout of f32.
+            let (affinities, weights, chosen) = unsafe {
+                (
+                    std::slice::from_raw_parts_mut(all.at(token * experts), experts),
+                    std::slice::from_raw_parts_mut(picks.at(token * k), k),
+                    std::slice::from_raw_parts_mut(ids.at(token * k).cast::<u32>(), k),
+                )
+            };
+            router.affinities(affinities);
+            router.choose(affinities, bias, &mut scratch, chosen);
+            router.weigh(affinities, chosen, weights);
+        }
+    });
+    let ids = chosen.clone();
+    let weights = node("route", [logits], weights, (tokens, k), move |_, grad| {
+        let mut dx = vec![0.0; tokens * experts];
+        for (token, dx) in dx.chunks_mut(experts).enumerate() {
+            let (affinities, slots) = (&affinities[token * experts..][..experts], token * k..(token + 1) * k);
+            router.gradient(affinities, &ids[slots.clone()], &grad[slots], dx);
+        }
+        Ok([Some(dx)])
+    })?;
+    Ok((chosen, weights))
+}
+
+impl Router {
+    /// Turns one token's logits into affinities, in place.
+    fn affinities(&self, row: &mut [f32]) {
+        if self.sigmoid {
+            row.iter_mut().for_each(|x| *x = -*x);
+            exp_all(row);
+            row.iter_mut().for_each(|x| *x = 1.0 / (1.0 + *x));
+        } else {
+            let sum = exp_of(row);
+            row.iter_mut().for_each(|x| *x /= sum);
+        }
+    }
+
+    fn sum_of(&self, affinities: &[f32], chosen: &[u32]) -> f32 {
+        chosen.iter().map(|&expert| affinities[expert as usize]).sum::<f32>() + 1e-20
+    }
+
+    fn weigh(&self, affinities: &[f32], chosen: &[u32], weights: &mut [f32]) {
+        let sum = if self.normalize { self.sum_of(affinities, chosen) } else { 1.0 };
+        for (weight, &expert) in weights.iter_mut().zip(chosen) {
+            *weight = affinities[expert as usize] / sum * self.scale as f32;
+        }
+    }
+
+    /// The gradient of one token's logits, `dx` being zero.
+    fn gradient(&self, affinities: &[f32], chosen: &[u32], grad: &[f32], dx: &mut [f32]) {
+        let each = || chosen.iter().map(|&expert| expert as usize).zip(grad);
+        let (sum, mean) = if self.normalize {
+            let sum = self.sum_of(affinities, chosen);
+            (sum, each().map(|(expert, g)| g * affinities[expert] / sum).sum::<f32>())
+        } else {
+            (1.0, 0.0)
+        };
+        for (expert, g) in each() {
+            dx[expert] = (g - mean) / sum * self.scale as f32;
+        }
+        if self.sigmoid {
+            dx.iter_mut().zip(affinities).for_each(|(d, a)| *d *= a * (1.0 - a));
+        } else {
+            let mean: f32 = dx.iter().zip(affinities).map(|(d, a)| d * a).sum();
+            dx.iter_mut().zip(affinities).for_each(|(d, a)| *d = a * (*d - mean));
+        }
+    }
 }

@@ -168,10 +168,10 @@ pub fn route(logits: &Tensor, bias: Option<&[f32]>, router: &Router) -> Result<(
     let (tokens, experts) = logits.dims2()?;
     router.check(experts, bias)?;
     let affinities = if router.sigmoid { (logits.neg()?.exp()? + 1.0)?.recip()? } else { softmax(logits)? };
-    let mut scratch = Vec::new();
-    let mut chosen = Vec::with_capacity(tokens * router.chosen);
-    for row in affinities.to_vec2::<f32>()? {
-        chosen.extend(router.choose(&row, bias, &mut scratch));
+    let mut scratch = vec![0.0; experts + router.groups];
+    let mut chosen = vec![0; tokens * router.chosen];
+    for (row, chosen) in affinities.to_vec2::<f32>()?.iter().zip(chosen.chunks_mut(router.chosen)) {
+        router.choose(row, bias, &mut scratch, chosen);
     }
     let ids = Tensor::from_slice(&chosen, (tokens, router.chosen), logits.device())?;
     let mut weights = affinities.gather(&ids, 1)?;
@@ -198,4 +198,42 @@ pub fn token_logprobs(hidden: &Tensor, head: &Param, targets: &[u32], temperatur
     let logp = (z.gather(&targets, 1)? - &ln)?;
     let entropy = (ln - (e * z)?.sum_keepdim(1)?.div(&sum)?)?;
     Tensor::cat(&[logp, entropy], 1)
+}
+
+/// See [`super::latent_query`].
+///
+/// # Errors
+/// Shapes that don't fit.
+pub fn latent_query(q: &Tensor, key: &Param, positions: &[u32], table: &Arc<Rope>) -> Result<Tensor> {
+    let nope = key.shape().dims3()?.1;
+    let q_nope = head_linear(&q.narrow(2, 0, nope)?.contiguous()?, key, true)?;
+    let q_rope = rope(&q.narrow(2, nope, q.dim(2)? - nope)?.contiguous()?, positions, table)?;
+    Tensor::cat(&[q_nope, q_rope], D::Minus1)
+}
+
+/// See [`super::latent_key`].
+///
+/// # Errors
+/// Shapes that don't fit.
+pub fn latent_key(kv: &Tensor, norm: &Param, eps: f64, positions: &[u32], table: &Arc<Rope>) -> Result<Tensor> {
+    let (rows, width) = kv.dims2()?;
+    let latent = norm.elem_count();
+    let normed = rms_norm(&kv.narrow(1, 0, latent)?.contiguous()?, norm, eps)?.unsqueeze(1)?;
+    let rotated = kv.narrow(1, latent, width - latent)?.contiguous()?.reshape((rows, 1, width - latent))?;
+    Tensor::cat(&[normed, rope(&rotated, positions, table)?], D::Minus1)
+}
+
+/// See [`super::latent_attention`].
+///
+/// # Errors
+/// Shapes that don't fit, or a full slot.
+pub fn latent_attention(
+    q: &Tensor,
+    k: &Tensor,
+    latent: usize,
+    segments: &Arc<[Segment]>,
+    scale: f32,
+    cache: Option<&mut LayerCache>,
+) -> Result<Tensor> {
+    attention(q, k, &k.narrow(2, 0, latent)?.contiguous()?, segments, scale, cache)
 }

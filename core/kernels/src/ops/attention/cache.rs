@@ -1,0 +1,151 @@
+//! Keys and values that were seen before.
+
+use candle_core::{Result, Tensor, bail};
+
+use crate::gemm::PANEL;
+
+/// The keys and values that one layer has seen, by slot.
+pub struct LayerCache {
+    slots: Vec<Slot>,
+    capacity: usize,
+    groups: usize,
+    dk: usize,
+    dv: usize,
+}
+
+/// One sequence.
+#[derive(Clone, Default)]
+pub(super) struct Slot {
+    len: usize,
+    /// Panels of 32 tokens, `[panels, groups, dk, 32]`: what a product of queries and keys reads.
+    pub(super) keys: Vec<f32>,
+    /// `[tokens, groups, dv]`.
+    pub(super) values: Vec<f32>,
+    /// What composed operations have appended.
+    composed: Option<(Tensor, Tensor)>,
+}
+
+impl LayerCache {
+    /// An empty cache: `slots` sequences of up to `capacity` tokens, `groups` heads of keys of width `dk` and values of
+    /// width `dv`.
+    pub fn new(slots: usize, capacity: usize, groups: usize, dk: usize, dv: usize) -> Self {
+        Self { slots: vec![Slot::default(); slots], capacity, groups, dk, dv }
+    }
+
+    /// The number of tokens in a slot.
+    pub fn len(&self, slot: usize) -> usize {
+        self.slots[slot].len
+    }
+
+    /// Whether a slot has no tokens.
+    pub fn is_empty(&self, slot: usize) -> bool {
+        self.len(slot) == 0
+    }
+
+    /// Empties a slot.
+    pub fn clear(&mut self, slot: usize) {
+        let slot = &mut self.slots[slot];
+        (slot.len, slot.composed) = (0, None);
+    }
+
+    /// Makes slot `to` a copy of slot `from` (a prompt's prefix for each of its completions).
+    ///
+    /// # Panics
+    /// If a slot does not exist.
+    pub fn fork(&mut self, from: usize, to: usize) {
+        if from == to {
+            return;
+        }
+        let (panels, rows) = (self.panels(self.slots[from].len), self.slots[from].len * self.groups * self.dv);
+        let panels = panels.min(self.slots[from].keys.len());
+        let [from, to] = match self.slots.get_disjoint_mut([from, to]) {
+            Ok(slots) => slots,
+            Err(error) => panic!("fork: {error}"),
+        };
+        (to.len, to.composed) = (from.len, from.composed.clone());
+        to.keys.clear();
+        to.keys.extend_from_slice(&from.keys[..panels]);
+        to.values.clear();
+        to.values.extend_from_slice(&from.values[..rows.min(from.values.len())]);
+    }
+
+    /// Keeps the first `len` tokens of a slot.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn truncate(&mut self, slot: usize, len: usize) -> Result<()> {
+        let slot = &mut self.slots[slot];
+        if len < slot.len {
+            if let Some((keys, values)) = slot.composed.take().filter(|_| len > 0) {
+                slot.composed = Some((keys.narrow(0, 0, len)?, values.narrow(0, 0, len)?));
+            }
+            slot.len = len;
+        }
+        Ok(())
+    }
+
+    /// The elements of the panels that `len` tokens need.
+    fn panels(&self, len: usize) -> usize {
+        len.div_ceil(PANEL) * PANEL * self.groups * self.dk
+    }
+
+    pub(super) fn slot(&self, slot: usize) -> &Slot {
+        &self.slots[slot]
+    }
+
+    /// Refuses tensors of other sizes and tokens that there is no room for.
+    fn check(&self, slot: usize, added: usize, groups: usize, dk: usize, dv: usize) -> Result<()> {
+        if (groups, dk, dv) != (self.groups, self.dk, self.dv) {
+            bail!("attention: the cache is for {} groups of {} and {}", self.groups, self.dk, self.dv);
+        }
+        let Some(Slot { len, .. }) = self.slots.get(slot) else {
+            bail!("attention: slot {slot} of a cache of {}", self.slots.len());
+        };
+        if len + added > self.capacity {
+            bail!("attention: slot {slot} has grown beyond its {} tokens", self.capacity);
+        }
+        Ok(())
+    }
+
+    /// Appends rows of keys `[rows, groups, dk]` and of values, which are the first `dv` elements of each group of
+    /// `value_width` in `[rows, groups, value_width]`.
+    pub(super) fn append_rows(&mut self, slot: usize, keys: &[f32], values: &[f32], value_width: usize) -> Result<()> {
+        let (groups, dk, dv) = (self.groups, self.dk, self.dv);
+        let rows = keys.len() / (groups * dk);
+        self.check(slot, rows, groups, dk, dv)?;
+        let needed = self.panels(self.slots[slot].len + rows);
+        let slot = &mut self.slots[slot];
+        if slot.composed.is_some() {
+            bail!("attention: this slot was filled by composed operations");
+        }
+        if slot.keys.len() < needed {
+            slot.keys.resize(needed, 0.0);
+        }
+        slot.values.truncate(slot.len * groups * dv);
+        for (row, key) in keys.chunks(groups * dk).enumerate() {
+            let (panel, lane) = ((slot.len + row) / PANEL, (slot.len + row) % PANEL);
+            let columns = slot.keys[panel * groups * dk * PANEL..][..groups * dk * PANEL].chunks_mut(PANEL);
+            columns.zip(key).for_each(|(column, x)| column[lane] = *x);
+        }
+        for value in values.chunks(value_width) {
+            slot.values.extend_from_slice(&value[..dv]);
+        }
+        slot.len += rows;
+        Ok(())
+    }
+
+    /// Appends the tensors of a composed operation; all that the slot has now.
+    pub(crate) fn append(&mut self, slot: usize, keys: &Tensor, values: &Tensor) -> Result<(Tensor, Tensor)> {
+        let (rows, groups, dk) = keys.dims3()?;
+        self.check(slot, rows, groups, dk, values.dim(2)?)?;
+        let slot = &mut self.slots[slot];
+        let grown = match slot.composed.take() {
+            Some((k, v)) => (Tensor::cat(&[&k, keys], 0)?, Tensor::cat(&[&v, values], 0)?),
+            None if slot.len > 0 => bail!("attention: this slot was filled by fused operations"),
+            None => (keys.clone(), values.clone()),
+        };
+        slot.len += rows;
+        slot.composed = Some(grown.clone());
+        Ok(grown)
+    }
+}
