@@ -3,8 +3,10 @@
 use crate::HostError;
 
 /// Name, code, and whether it is a script.
-const BUILTINS: [(&str, &[u8], bool); 2] = [
+const BUILTINS: [(&str, &[u8], bool); 4] = [
+    ("arithmetic", include_bytes!("../../../plugins/arithmetic/arithmetic.wasm"), false),
     ("format", include_bytes!("../../../plugins/format/format.rhai"), true),
+    ("number", include_bytes!("../../../plugins/number/number.wasm"), false),
     ("permute", include_bytes!("../../../plugins/permute/permute.rhai"), true),
 ];
 

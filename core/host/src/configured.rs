@@ -130,7 +130,7 @@ impl Configured {
             return Ok(Ok(Vec::new()));
         }
         let call = |patience| self.sandbox.verify(ctx, group, which.clone(), patience);
-        let result = self.twice(call).map_err(|Expired| {
+        let culprit = || {
             // To name the completion, each is tried alone; the one that rings is it.
             let rings = |i: &usize| {
                 let _pass = self.gate.enter(false);
@@ -139,9 +139,10 @@ impl Configured {
             };
             let culprit = if n == 1 { Some(which.start) } else { which.clone().find(rings) };
             let completion = culprit.map(|i| format!(", completion {i}")).unwrap_or_default();
-            self.watchdog("verify", format!(" on {}{completion}", place(group)))
-        })?;
-        Ok(result.map_err(|reason| self.explain(reason, n)).and_then(|verdicts| {
+            format!(" on {}{completion}", place(group))
+        };
+        let result = self.twice(n, culprit, call)?;
+        Ok(result.and_then(|verdicts| {
             if verdicts.len() as u64 == n {
                 Ok(verdicts)
             } else {
@@ -162,9 +163,7 @@ impl Configured {
             return Ok(Vec::new());
         }
         let result = self
-            .twice(|patience| self.sandbox.reward(ctx, group, patience))
-            .map_err(|Expired| self.watchdog("reward", format!(" on {}", place(group))))?
-            .map_err(|reason| self.explain(reason, n as u64))
+            .twice(n as u64, || format!(" on {}", place(group)), |patience| self.sandbox.reward(ctx, group, patience))?
             .and_then(|rewards| {
                 if rewards.len() != n {
                     let (got, n) = (counted(rewards.len() as u64, "reward"), counted(n as u64, "completion"));
@@ -200,9 +199,8 @@ impl Configured {
         }
         let failed = |reason| HostError::Failed { plugin: self.name.to_string(), call: "filter", reason };
         let decisions = self
-            .twice(|patience| self.sandbox.filter(ctx, groups, patience))
-            .map_err(|Expired| self.watchdog("filter", String::new()))?
-            .map_err(|reason| failed(self.explain(reason, n as u64)))?;
+            .twice(n as u64, String::new, |patience| self.sandbox.filter(ctx, groups, patience))?
+            .map_err(failed)?;
         let fits = decisions.len() == groups.len()
             && decisions.iter().zip(groups).all(|(decisions, group)| decisions.len() == group.completions.len());
         if !fits {
@@ -223,9 +221,12 @@ impl Configured {
         }
         let failed = |reason| HostError::Failed { plugin: self.name.to_string(), call: "generate", reason };
         let rows = self
-            .twice(|patience| self.sandbox.generate(ctx, first, count, patience))
-            .map_err(|Expired| self.watchdog("generate", format!(" of rows {first}..{}", first + u64::from(count))))?
-            .map_err(|reason| failed(self.explain(reason, u64::from(count))))?;
+            .twice(
+                u64::from(count),
+                || format!(" of rows {first}..{}", first.saturating_add(u64::from(count))),
+                |patience| self.sandbox.generate(ctx, first, count, patience),
+            )?
+            .map_err(failed)?;
         if rows.len() != count as usize {
             let (got, wanted) = (counted(rows.len() as u64, "row"), counted(u64::from(count), "row"));
             return Err(failed(format!("returned {got} where {wanted} were asked for")));
@@ -240,9 +241,14 @@ impl Configured {
         Err(HostError::WrongWorld { plugin: self.name.to_string(), is: self.world, wanted })
     }
 
-    /// Calls once, and once more, alone, after the watchdog rang. Only the call that counts is metered, so that the totals
-    /// don't depend on time.
-    fn twice<T>(&self, call: impl Fn(Patience) -> Outcome<T>) -> Result<Result<T, String>, Expired> {
+    /// Calls once with the budget of `n`, and once more, alone, after the watchdog rang. Only the call that counts is metered,
+    /// so that the totals don't depend on time. `place` says what the call was about.
+    fn twice<T>(
+        &self,
+        n: u64,
+        place: impl FnOnce() -> String,
+        call: impl Fn(Patience) -> Outcome<T>,
+    ) -> Result<Result<T, String>, HostError> {
         for patience in [Patience::Once, Patience::Alone] {
             let pass = self.gate.enter(patience == Patience::Alone);
             let outcome = call(patience);
@@ -250,6 +256,8 @@ impl Configured {
             let result = match outcome.result {
                 Ok(value) => Ok(value),
                 Err(Fault::Guest(reason)) => Err(reason),
+                Err(Fault::Exhausted) => Err(self.exhausted(n)),
+                Err(Fault::Host(reason)) => return Err(HostError::Engine(reason)),
                 Err(Fault::Expired) => {
                     tracing::warn!(plugin = %self.name, ?patience, "the watchdog stopped a call");
                     continue;
@@ -259,18 +267,11 @@ impl Configured {
             self.meter.units.fetch_add(outcome.spent, Ordering::Relaxed);
             return Ok(result);
         }
-        Err(Expired)
+        Err(HostError::Watchdog { plugin: self.name.to_string(), call: self.world.function(), place: place() })
     }
 
-    fn watchdog(&self, call: &'static str, place: String) -> HostError {
-        HostError::Watchdog { plugin: self.name.to_string(), call, place }
-    }
-
-    /// Adds the allowance to a reason that says that the budget is spent.
-    fn explain(&self, reason: String, n: u64) -> String {
-        if reason != EXHAUSTED {
-            return reason;
-        }
+    /// The reason of a spent budget.
+    fn exhausted(&self, n: u64) -> String {
         let whole = if n == 1 { String::new() } else { format!(", of which there were {}", grouped(n)) };
         let thing = if self.world == World::Generator { "row" } else { "completion" };
         format!("{} exhausted: {} allowed for one {thing}{whole}", self.unit, grouped(self.budget))
@@ -285,12 +286,6 @@ impl Configured {
         }
     }
 }
-
-/// The reason of a spent budget; [`Configured::explain`] adds the figures.
-pub(crate) const EXHAUSTED: &str = "budget exhausted";
-
-/// The watchdog rang twice.
-struct Expired;
 
 fn place(group: &Group) -> String {
     format!("step {}, source `{}`, prompt {}", group.step, group.prompt.source, group.prompt.id)

@@ -95,7 +95,11 @@ impl Host {
     /// # Errors
     /// The machine can't run compiled WebAssembly.
     pub fn new(options: Options) -> Result<Self, HostError> {
-        let components = component::Runtime::new(options.cache, component::Watchdog::default())?;
+        Self::with_watchdog(options, component::Watchdog::default())
+    }
+
+    fn with_watchdog(options: Options, watchdog: component::Watchdog) -> Result<Self, HostError> {
+        let components = component::Runtime::new(options.cache, watchdog)?;
         Ok(Self { components, gate: Arc::default() })
     }
 
@@ -120,7 +124,7 @@ impl Host {
             let script = script::Script::load(&source, limits)?;
             (script.world(), Arc::new(script))
         } else {
-            let component = self.components.load(&source, limits)?;
+            let component = self.components.load(&source, limits, &self.gate)?;
             (component.world(), Arc::new(component))
         };
         Ok(Plugin { name: name.into(), world, hash, code, gate: Arc::clone(&self.gate), schema: OnceLock::new() })
@@ -202,10 +206,7 @@ impl Plugin {
             call: "schema",
             reason: error.to_string(),
         })?;
-        let mut errors: Vec<_> = validator
-            .iter_errors(&config)
-            .map(|error| (error.instance_path().to_string(), error.to_string()))
-            .collect();
+        let mut errors: Vec<_> = validator.iter_errors(&config).flat_map(objections).collect();
         if errors.is_empty() {
             let text = config.to_string();
             errors = self.twice("configure", |patience| self.code.check(&text, patience))?;
@@ -223,14 +224,100 @@ impl Plugin {
             let pass = self.gate.enter(patience == Patience::Alone);
             let outcome = f(patience);
             drop(pass);
-            match outcome.result {
+            let reason = match outcome.result {
                 Ok(value) => return Ok(value),
-                Err(Fault::Guest(reason)) => {
-                    return Err(HostError::Failed { plugin: self.name.to_string(), call, reason });
+                Err(Fault::Expired) => continue,
+                Err(Fault::Host(reason)) => return Err(HostError::Engine(reason)),
+                Err(Fault::Guest(reason)) => reason,
+                Err(Fault::Exhausted) => {
+                    let (budget, unit) = self.code.budget();
+                    format!("{unit} exhausted: {} allowed", sandbox::grouped(budget))
                 }
-                Err(Fault::Expired) => {}
-            }
+            };
+            return Err(HostError::Failed { plugin: self.name.to_string(), call, reason });
         }
         Err(HostError::Watchdog { plugin: self.name.to_string(), call, place: String::new() })
+    }
+}
+
+/// What a schema objects to: JSON pointers and messages. An unknown key has a pointer of its own.
+fn objections(error: jsonschema::ValidationError<'_>) -> Vec<(String, String)> {
+    let path = error.instance_path().to_string();
+    match error.kind() {
+        jsonschema::error::ValidationErrorKind::AdditionalProperties { unexpected } => {
+            let escape = |key: &str| key.replace('~', "~0").replace('/', "~1");
+            unexpected.iter().map(|key| (format!("{path}/{}", escape(key)), format!("unknown key `{key}`"))).collect()
+        }
+        _ => vec![(path, error.to_string())],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base::{Completion, Context, Finish, Group, Limits, Prompt, RoutedExperts};
+
+    use super::*;
+
+    fn group(texts: &[&str]) -> Group {
+        let completion = |text: &&str| {
+            Arc::new(Completion {
+                tokens: Vec::new(),
+                loss_mask: Vec::new(),
+                text: (*text).into(),
+                finish: Finish::Stop,
+                logprobs: Vec::new(),
+                weights_version: 0,
+                experts: RoutedExperts::default(),
+            })
+        };
+        let prompt = Prompt {
+            id: 7,
+            source: "sums".into(),
+            messages: Vec::new(),
+            text: String::new(),
+            tokens: Vec::new(),
+            reference: None,
+            response: None,
+            fields: Vec::new(),
+        };
+        Group {
+            step: 3,
+            index: 0,
+            prompt: Arc::new(prompt),
+            completions: texts.iter().map(completion).collect(),
+            judgements: Vec::new(),
+            rewards: Vec::new(),
+            decisions: Vec::new(),
+        }
+    }
+
+    /// With a watchdog that rings long before the fuel is spent, a loop is no verdict but an error that names its completion.
+    #[test]
+    fn a_watchdog_that_rings_twice_is_never_a_verdict() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options { cache: Some(folder.path().join("compiled")) };
+        let impatient = component::Watchdog { base: 2, fuel_per_tick: u64::MAX };
+        let host = Host::with_watchdog(options, impatient).unwrap();
+        let mut text = include_str!("../tests/components/verifier.wat").to_owned();
+        for (name, part) in [
+            ("{prelude}", include_str!("../tests/components/prelude.wat")),
+            ("{config}", include_str!("../tests/components/config.wat")),
+            ("{config-core}", include_str!("../tests/components/config-core.wat")),
+        ] {
+            text = text.replace(name, part);
+        }
+        let path = folder.path().join("plugin.wasm");
+        std::fs::write(&path, wat::parse_str(&text).unwrap()).unwrap();
+        let limits = Limits { fuel: Some(1 << 50), memory: Some(1 << 24), ..Limits::default() };
+        let plugin = host.load("slow", Code::Wasm(&path), &limits).unwrap();
+        let plugin = plugin.configure(&serde_json::json!({})).unwrap();
+        let ctx = Context { step: 3, seed: 1, max_tokens: 10, evaluating: false };
+        let error = plugin.verify(&ctx, &group(&["a", "b", "Loop", "c"])).unwrap_err();
+        let message = error.to_string();
+        let start = "plugin `slow` was stopped twice by the watchdog in verify on step 3, source `sums`, prompt 7, \
+                     completion 2; ";
+        assert!(message.starts_with(start), "{message}");
+        assert_eq!(plugin.spent(), Spent::default(), "what time ended is not counted");
+        assert!(plugin.verify(&ctx, &group(&["a"])).is_ok(), "the next call is as good as ever");
     }
 }

@@ -29,8 +29,12 @@ impl Patience {
 pub(crate) enum Fault {
     /// The plugin's own doing: the reason, as it stands in a verdict.
     Guest(String),
+    /// The budget of fuel or operations is spent.
+    Exhausted,
     /// The watchdog rang before the budget was spent.
     Expired,
+    /// The host could not make the call: the reason.
+    Host(String),
 }
 
 /// What a call gave and what it cost.

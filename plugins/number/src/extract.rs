@@ -40,7 +40,7 @@ pub fn find(text: &str, ways: &[Way]) -> Option<(Way, Option<Rational>)> {
             Way::AnswerTag => last(last_tag(text)?),
             Way::Boxed => last(last_boxed(text)?),
             Way::Hashes => {
-                let rest = &text[text.rfind("####")? + 4..];
+                let rest = &text[rfind(text, "####")? + 4..];
                 first(rest.lines().next().unwrap_or_default())
             }
             Way::Phrase => first(&text[rfind_ignoring_case(text, PHRASE)? + PHRASE.len()..]),
@@ -51,12 +51,12 @@ pub fn find(text: &str, ways: &[Way]) -> Option<(Way, Option<Rational>)> {
 }
 
 fn last_tag(text: &str) -> Option<&str> {
-    let before = &text[..text.rfind("</answer>")?];
-    Some(&before[before.rfind("<answer>")? + "<answer>".len()..])
+    let before = &text[..rfind(text, "</answer>")?];
+    Some(&before[rfind(before, "<answer>")? + "<answer>".len()..])
 }
 
 fn last_boxed(text: &str) -> Option<&str> {
-    let inside = &text[text.rfind("\\boxed{")? + "\\boxed{".len()..];
+    let inside = &text[rfind(text, "\\boxed{")? + "\\boxed{".len()..];
     let mut depth = 1;
     for (i, byte) in inside.bytes().enumerate() {
         match byte {
@@ -69,6 +69,12 @@ fn last_boxed(text: &str) -> Option<&str> {
         }
     }
     None
+}
+
+/// Where `mark` stands last. Marks are short: std's two-way search would be longer than the rest of this file.
+pub fn rfind(text: &str, mark: &str) -> Option<usize> {
+    let (text, mark) = (text.as_bytes(), mark.as_bytes());
+    (0..=text.len().checked_sub(mark.len())?).rev().find(|&at| text[at] == mark[0] && text[at..].starts_with(mark))
 }
 
 fn rfind_ignoring_case(text: &str, phrase: &str) -> Option<usize> {
@@ -201,10 +207,11 @@ fn decimal(bytes: &[u8], at: usize) -> Option<(String, String, usize)> {
 fn frac(text: &str, at: usize) -> Option<(Rational, usize)> {
     let name = ["\\frac{", "\\dfrac{", "\\tfrac{"].into_iter().find(|name| starts(text.as_bytes(), at, name))?;
     let above = at + name.len();
-    let middle = above + text[above..].find("}{")?;
-    let end = middle + 2 + text[middle + 2..].find('}')?;
+    let middle = above + text.as_bytes()[above..].windows(2).position(|pair| pair == b"}{")?;
+    let end = middle + 2 + text.as_bytes()[middle + 2..].iter().position(|byte| *byte == b'}')?;
     let part = |range: &str| {
-        let (number, next) = scan(range, 0)?;
+        // No fraction within a fraction: the depth of the recursion would be the text's to choose.
+        let (number, next) = if range.contains('\\') { None } else { scan(range, 0) }?;
         (next == range.len()).then_some(number)
     };
     let quotient = part(text[above..middle].trim())?.over(part(text[middle + 2..end].trim())?)?;

@@ -148,24 +148,27 @@ fn private_folder(folder: &Path) -> io::Result<()> {
 }
 
 fn read_or_make_key(path: &Path) -> io::Result<[u8; 32]> {
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(mut file) => {
-            let key = random::<32>()?;
-            file.write_all(&key)?;
-            file.sync_all()?;
-            Ok(key)
+    if !path.exists() {
+        // Written whole under another name, then linked: nobody reads half a key, and the first of two processes wins.
+        let temporary = path.with_extension(format!("{:016x}", u64::from_le_bytes(random()?)));
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        let linked = file
+            .write_all(&random::<32>()?)
+            .and_then(|()| file.sync_all())
+            .and_then(|()| fs::hard_link(&temporary, path));
+        fs::remove_file(&temporary)?;
+        match linked {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
         }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let mut file = File::open(path)?;
-            if file.metadata()?.permissions().mode() & 0o077 != 0 {
-                return Err(io::Error::new(io::ErrorKind::PermissionDenied, "others can read the cache's key"));
-            }
-            let mut key = [0; 32];
-            file.read_exact(&mut key)?;
-            Ok(key)
-        }
-        Err(error) => Err(error),
     }
+    let mut file = File::open(path)?;
+    if file.metadata()?.permissions().mode() & 0o077 != 0 {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "others can read the cache's key"));
+    }
+    let mut key = [0; 32];
+    file.read_exact(&mut key)?;
+    Ok(key)
 }
 
 fn random<const N: usize>() -> io::Result<[u8; N]> {

@@ -21,6 +21,11 @@ pub(super) enum Exceeded {
 /// Elements of a table; the largest guest that was seen (SpiderMonkey) has 7,689.
 pub(super) const TABLE_ELEMENTS: usize = 60_000;
 
+/// Core instances, memories and tables of one component; the most that were seen are 40, 3 and 3 (QuickJS).
+pub(super) const CORE_INSTANCES: u32 = 40;
+pub(super) const MEMORIES: u32 = 4;
+pub(super) const TABLES: u32 = 8;
+
 #[derive(ComponentType, Lift, Clone, Copy, Debug, PartialEq, Eq)]
 #[component(enum)]
 #[repr(u8)]
@@ -41,14 +46,30 @@ pub(super) struct Memory {
 }
 
 impl ResourceLimiter for Memory {
-    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        self.used += desired.saturating_sub(current) as u64;
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            // Beyond what the component itself declares: that is between it and its code.
+            return Ok(false);
+        }
+        self.used = self.used.saturating_add(desired.saturating_sub(current) as u64);
         // A trap, not a failed growth: guests answer the latter in ways of their own, some with an endless loop.
         if self.used > self.allowed { Err(Exceeded::Memory(self.allowed).into()) } else { Ok(true) }
     }
 
     fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         if desired > TABLE_ELEMENTS { Err(Exceeded::Table(TABLE_ELEMENTS).into()) } else { Ok(true) }
+    }
+
+    fn instances(&self) -> usize {
+        CORE_INSTANCES as usize
+    }
+
+    fn tables(&self) -> usize {
+        TABLES as usize
+    }
+
+    fn memories(&self) -> usize {
+        MEMORIES as usize
     }
 }
 

@@ -21,8 +21,7 @@ use wasmtime::component::{
 };
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, OperatorCost, PoolingAllocationConfig, Store, Trap};
 
-use crate::configured::EXHAUSTED;
-use crate::gate::CALLS;
+use crate::gate::{CALLS, Gate};
 use crate::sandbox::{Code, Fault, Outcome, Patience, Sandbox, grouped};
 use crate::{HostError, Source, World};
 
@@ -37,9 +36,9 @@ const LOG: u64 = 64 << 10;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Watchdog {
     /// Ticks of 10 ms that every call has.
-    base: u64,
+    pub(crate) base: u64,
     /// Fuel for which there is a tick more.
-    fuel_per_tick: u64,
+    pub(crate) fuel_per_tick: u64,
 }
 
 impl Default for Watchdog {
@@ -82,7 +81,7 @@ impl Runtime {
     }
 
     /// Compiles a component, or takes it from the cache, and checks all that can be checked without its config.
-    pub(crate) fn load(&self, source: &Source<'_>, limits: &Limits) -> Result<Component, HostError> {
+    pub(crate) fn load(&self, source: &Source<'_>, limits: &Limits, gate: &Gate) -> Result<Component, HostError> {
         match source.bytes {
             [0, b'a', b's', b'm', _, _, 1, 0, ..] => {}
             [0, b'a', b's', b'm', ..] => {
@@ -111,7 +110,26 @@ impl Runtime {
             watchdog: self.watchdog,
             name: source.plugin.into(),
         };
-        setup.check_types().map_err(|detail| source.unusable(detail))?;
+        // Starting it takes a place in the pool of instances, and time: as every call does.
+        let unusable = |fault| match fault {
+            Fault::Guest(detail) => source.unusable(detail),
+            Fault::Exhausted => {
+                source.unusable(format!("it fails when it starts: fuel exhausted: {} allowed", grouped(fuel)))
+            }
+            Fault::Host(reason) => HostError::Engine(reason),
+            Fault::Expired => {
+                HostError::Watchdog { plugin: source.plugin.into(), call: "its start", place: String::new() }
+            }
+        };
+        let check = |patience| {
+            let _pass = gate.enter(patience == Patience::Alone);
+            setup.check_types(patience)
+        };
+        match check(Patience::Once) {
+            Err(Fault::Expired) => check(Patience::Alone),
+            other => other,
+        }
+        .map_err(unusable)?;
         Ok(Component { setup: Arc::new(setup) })
     }
 
@@ -151,14 +169,14 @@ fn config(pooling: bool) -> Config {
     if pooling {
         let calls = CALLS as u32;
         let mut pool = PoolingAllocationConfig::new();
-        // The largest guests that were seen: 40 core instances and 3 memories (QuickJS), 4 MiB of instance (SpiderMonkey).
+        // The largest guest that was seen (SpiderMonkey) has 4 MiB of instance.
         pool.total_component_instances(calls)
-            .total_core_instances(calls * 40)
-            .max_core_instances_per_component(40)
-            .total_memories(calls * 4)
-            .max_memories_per_component(4)
-            .total_tables(calls * 8)
-            .max_tables_per_component(8)
+            .total_core_instances(calls * imports::CORE_INSTANCES)
+            .max_core_instances_per_component(imports::CORE_INSTANCES)
+            .total_memories(calls * imports::MEMORIES)
+            .max_memories_per_component(imports::MEMORIES)
+            .total_tables(calls * imports::TABLES)
+            .max_tables_per_component(imports::TABLES)
             .table_elements(imports::TABLE_ELEMENTS)
             .max_core_instance_size(4 << 20)
             .max_component_instance_size(4 << 20)
@@ -214,10 +232,11 @@ impl Setup {
     }
 
     /// Holds the types of the component's functions against ours.
-    fn check_types(&self) -> Result<(), String> {
-        let mut running = self
-            .start(0, 0, Patience::Alone)
-            .map_err(|(error, store)| format!("it fails when it starts: {}", reason(self, &error, &store)))?;
+    fn check_types(&self, patience: Patience) -> Result<(), Fault> {
+        let mut running = self.start(0, 0, patience).map_err(|(error, store)| match fault(self, &error, &store) {
+            Fault::Guest(reason) => Fault::Guest(format!("it fails when it starts: {reason}")),
+            other => other,
+        })?;
         let exports = &self.exports;
         let checked = match exports.world {
             World::Verifier => running.typed::<function::Verify<'_>>(&exports.function),
@@ -230,7 +249,7 @@ impl Setup {
             .and_then(|()| running.typed::<function::Configure<'_>>(&exports.configure))
             .map_err(|error| {
                 let version = exports.version;
-                format!("a function's type is not that of pipeline:plugin {version}: {error:#}")
+                Fault::Guest(format!("a function's type is not that of pipeline:plugin {version}: {error:#}"))
             })
     }
 
@@ -315,11 +334,9 @@ impl Running {
             .get_typed_func::<Params<'_>, Results<'_>>(&mut self.store, index)
             .and_then(|configure| configure.call(&mut self.store, (config,)))
             .map_err(|error| match fault(setup, &error, &self.store) {
-                Fault::Guest(reason) if reason == EXHAUSTED => {
-                    Fault::Guest(format!("configure: fuel exhausted: {} allowed", grouped(setup.fuel)))
-                }
+                Fault::Exhausted => Fault::Guest(format!("configure: fuel exhausted: {} allowed", grouped(setup.fuel))),
                 Fault::Guest(reason) => Fault::Guest(format!("configure: {reason}")),
-                Fault::Expired => Fault::Expired,
+                other => other,
             })?;
         result.map_err(|errors| {
             let first = errors.first().map_or("no reason given", |error| &error.message);
@@ -346,9 +363,7 @@ trait Failed {
 impl Failed for (wasmtime::Error, Store<State>) {
     fn fault(self, setup: &Setup) -> Fault {
         match fault(setup, &self.0, &self.1) {
-            Fault::Guest(reason) if reason == EXHAUSTED => {
-                Fault::Guest(format!("start: fuel exhausted: {} allowed", grouped(setup.fuel)))
-            }
+            Fault::Exhausted => Fault::Guest(format!("start: fuel exhausted: {} allowed", grouped(setup.fuel))),
             other => other,
         }
     }
@@ -356,7 +371,7 @@ impl Failed for (wasmtime::Error, Store<State>) {
 
 fn fault(setup: &Setup, error: &wasmtime::Error, store: &Store<State>) -> Fault {
     match error.downcast_ref::<Trap>() {
-        Some(Trap::OutOfFuel) => Fault::Guest(EXHAUSTED.into()),
+        Some(Trap::OutOfFuel) => Fault::Exhausted,
         Some(Trap::Interrupt) => Fault::Expired,
         _ => Fault::Guest(reason(setup, error, store)),
     }
@@ -371,8 +386,10 @@ fn reason(setup: &Setup, error: &wasmtime::Error, store: &Store<State>) -> Strin
         let logged = &store.data().logged;
         // A guest's panic hook logs the message; without it the trap says little.
         let said = logged.iter().rev().find(|(level, _)| *level == Level::Warn);
-        let said = said.map(|(_, message)| format!(" ({message})")).unwrap_or_default();
-        return format!("trapped: {trap}{said}");
+        let words = |message: &str| message.split_whitespace().collect::<Vec<_>>().join(" ");
+        let said = said.map(|(_, message)| format!(" ({})", words(message))).unwrap_or_default();
+        let trap = trap.to_string();
+        return format!("trapped: {}{said}", trap.trim_start_matches("wasm trap: "));
     }
     let cause = error.root_cause().to_string();
     if cause.contains("fuel allocated for hostcalls") {
@@ -385,7 +402,7 @@ impl Code for Component {
     fn schema(&self, patience: Patience) -> Outcome<Option<String>> {
         let call = Call { config: None, seed: 0, budget: self.setup.fuel, patience };
         let Outcome { result, spent } = self.setup.call::<function::Schema>(&call, &self.setup.exports.schema, ());
-        Outcome { result: result.map(Some).map_err(|fault| self.explain(fault)), spent }
+        Outcome { result: result.map(Some), spent }
     }
 
     fn check(&self, config: &str, patience: Patience) -> Outcome<Vec<(String, String)>> {
@@ -396,7 +413,7 @@ impl Code for Component {
             let errors = result.err().unwrap_or_default();
             errors.into_iter().map(|error| (error.path, error.message)).collect()
         };
-        Outcome { result: result.map(errors).map_err(|fault| self.explain(fault)), spent }
+        Outcome { result: result.map(errors), spent }
     }
 
     fn bind(&self, config: &serde_json::Value) -> Arc<dyn Sandbox> {
@@ -405,17 +422,6 @@ impl Code for Component {
 
     fn budget(&self) -> (u64, &'static str) {
         (self.setup.fuel, "fuel")
-    }
-}
-
-impl Component {
-    fn explain(&self, fault: Fault) -> Fault {
-        match fault {
-            Fault::Guest(reason) if reason == EXHAUSTED => {
-                Fault::Guest(format!("fuel exhausted: {} allowed", grouped(self.setup.fuel)))
-            }
-            other => other,
-        }
     }
 }
 

@@ -19,6 +19,9 @@ const TICK: u64 = 1_000;
 /// Bytes that a stream takes at once.
 const CHUNK: u64 = 4_096;
 
+/// Random bytes that are given at once.
+const RANDOM_BYTES: usize = 65_536;
+
 struct Pollable;
 struct InputStream;
 /// The representation says which: 1 is stdout, 2 is stderr.
@@ -129,8 +132,9 @@ fn answer(interface: &str, name: &str) -> Option<Answer> {
         ("io/streams", "[method]output-stream.flush" | "[method]output-stream.blocking-flush") => |_, _| Ok(ok(None)),
         ("io/streams", name) if name.starts_with("[method]output-stream.") => |_, _| Ok(closed()),
         ("random/random" | "random/insecure", "get-random-bytes" | "get-insecure-random-bytes") => |store, params| {
-            let bytes = usize::try_from(number(params))?;
-            // Paid before it is drawn: the number is the guest's.
+            // Paid before it is drawn, and bounded: the number is the guest's.
+            let bytes = usize::try_from(number(params)).ok().filter(|bytes| *bytes <= RANDOM_BYTES);
+            let Some(bytes) = bytes else { bail!("asked for more than {RANDOM_BYTES} random bytes at once") };
             charge(store, bytes)?;
             let words: Vec<u64> = (0..bytes.div_ceil(8)).map(|_| store.data_mut().random()).collect();
             Ok(Val::List(words.iter().flat_map(|word| word.to_le_bytes()).take(bytes).map(Val::U8).collect()))

@@ -16,8 +16,10 @@
 //! | `mask(reason)`, `drop(reason)` | decisions; the third is `"keep"` |
 //! | `log(text)` | a line in the log |
 
+use std::fmt::Display;
+
 use base::RngKey;
-use rhai::{Array, Dynamic, Engine, EvalAltResult, Map};
+use rhai::{Array, Dynamic, Engine, EvalAltResult, ImmutableString, Map};
 
 use super::meter::{log, walk};
 
@@ -73,6 +75,7 @@ pub(super) fn register(engine: &mut Engine) {
         })
         .register_fn("log", log);
     numbers(engine);
+    strings(engine);
     let word = |name: &'static str| move |reason: &str| Map::from([(name.into(), reason.into())]);
     engine
         .register_fn("undecided", word("undecided"))
@@ -82,6 +85,76 @@ pub(super) fn register(engine: &mut Engine) {
     // The language's own would wait in real time.
     let asleep = || -> Result<()> { Err("`sleep` is not given to plugins".into()) };
     engine.register_fn("sleep", move |_: i64| asleep()).register_fn("sleep", move |_: f64| asleep());
+}
+
+/// The language's own functions that make strings out of strings, metered: so a script's budget bounds its memory too.
+fn strings(engine: &mut Engine) {
+    fn joined(a: impl Display, b: impl Display, bytes: usize) -> Result<String> {
+        walk(bytes)?;
+        Ok(format!("{a}{b}"))
+    }
+    fn append(text: &mut ImmutableString, more: impl Display, bytes: usize) -> Result<()> {
+        // A string that is shared is copied; that can't be seen from here.
+        walk(text.len() / 32 + bytes)?;
+        if text.len() + bytes > super::STRING {
+            return Err("the string is too long".into());
+        }
+        *text += more.to_string();
+        Ok(())
+    }
+    fn parts<'a>(text: &str, parts: impl Iterator<Item = &'a str>) -> Result<Array> {
+        walk(8 * text.len())?;
+        let mut array = Array::new();
+        for part in parts {
+            if array.len() == super::ARRAY {
+                return Err("the list is too long".into());
+            }
+            array.push(part.into());
+        }
+        Ok(array)
+    }
+    fn replace(text: &mut ImmutableString, from: &str, to: &str) -> Result<()> {
+        let grown = text.len() + if to.len() > from.len() { text.matches(from).count() * to.len() } else { 0 };
+        walk(text.len() + grown)?;
+        if grown > super::STRING {
+            return Err("the string is too long".into());
+        }
+        *text = text.replace(from, to).into();
+        Ok(())
+    }
+    engine
+        .register_fn("+", |a: &str, b: &str| joined(a, b, a.len() + b.len()))
+        .register_fn("+", |a: &str, b: char| joined(a, b, a.len() + 4))
+        .register_fn("+", |a: char, b: &str| joined(a, b, b.len() + 4))
+        .register_fn("+=", |a: &mut ImmutableString, b: &str| append(a, b, b.len()))
+        .register_fn("+=", |a: &mut ImmutableString, b: char| append(a, b, 4))
+        .register_fn("append", |a: &mut ImmutableString, b: &str| append(a, b, b.len()))
+        .register_fn("split", |text: &str| parts(text, text.split_whitespace()))
+        .register_fn("split", |text: &str, by: &str| parts(text, text.split(by)))
+        .register_fn("split", |text: &str, by: char| parts(text, text.split(by)))
+        .register_fn("split_rev", |text: &str, by: &str| parts(text, text.rsplit(by)))
+        .register_fn("split_rev", |text: &str, by: char| parts(text, text.rsplit(by)))
+        .register_fn("to_chars", |text: &str| -> Result<Array> {
+            walk(8 * text.len())?;
+            if text.len() > super::ARRAY {
+                return Err("the list is too long".into());
+            }
+            Ok(text.chars().map(Into::into).collect())
+        })
+        .register_fn("replace", |text: &mut ImmutableString, from: &str, to: &str| replace(text, from, to))
+        .register_fn("to_upper", |text: &str| walk(4 * text.len()).map(|()| text.to_uppercase()))
+        .register_fn("to_lower", |text: &str| walk(4 * text.len()).map(|()| text.to_lowercase()))
+        .register_fn("sub_string", |text: &str, start: i64| walk(text.len()).map(|()| part(text, start, i64::MAX)))
+        .register_fn("sub_string", |text: &str, start: i64, n: i64| walk(text.len()).map(|()| part(text, start, n)));
+}
+
+/// `n` characters from `start` on, which counts from the end if it is negative.
+fn part(text: &str, start: i64, n: i64) -> String {
+    let start = match usize::try_from(start) {
+        Ok(start) => start,
+        Err(_) => text.chars().count().saturating_sub(start.unsigned_abs() as usize),
+    };
+    text.chars().skip(start).take(usize::try_from(n).unwrap_or(0)).collect()
 }
 
 fn numbers(engine: &mut Engine) {

@@ -14,7 +14,7 @@ use crate::sandbox::Patience;
 const BASE: Duration = Duration::from_secs(2);
 
 /// What an operation may take besides: far more than it does.
-const OPERATION: Duration = Duration::from_micros(20);
+const OPERATION: Duration = Duration::from_micros(100);
 
 /// Bytes that a helper walks for one operation.
 const BYTES: usize = 32;

@@ -18,7 +18,6 @@ use rhai::packages::{
 };
 use rhai::{AST, CallFnOptions, Dynamic, Engine, EvalAltResult, FuncArgs, OptimizationLevel, Scope};
 
-use crate::configured::EXHAUSTED;
 use crate::sandbox::{Code, Fault, Outcome, Patience, Sandbox, grouped};
 use crate::{HostError, Source, World};
 
@@ -28,9 +27,14 @@ const LOG: u64 = 64 << 10;
 /// Bytes of a result, where the limits don't say.
 const OUTPUT: u64 = 1 << 20;
 
-/// The longest string and the longest array of a script. What one operation can cost is bounded by them.
-const STRING: usize = 4 << 20;
+/// The longest string and the longest array of a script, and of what one value holds: they bound what one operation can cost.
+/// A group with more text than this is judged completion by completion.
+const STRING: usize = 2 << 20;
 const ARRAY: usize = 16_384;
+
+/// The stack of a script's thread. A script may nest lists as deep as the limit on their size lets it, and the engine walks
+/// them by recursion.
+const STACK: usize = 64 << 20;
 
 /// A script that parses and has the functions of a world.
 pub(crate) struct Script {
@@ -138,11 +142,13 @@ fn engine() -> Engine {
     }
     engine
         .set_optimization_level(OptimizationLevel::Simple)
+        // The fast ones would pass by those of `helpers` that are metered.
+        .set_fast_operators(false)
         .set_max_modules(0)
-        .set_max_call_levels(32)
+        .set_max_call_levels(16)
         .set_max_expr_depths(64, 64)
         .set_max_functions(256)
-        .set_max_variables(256)
+        .set_max_variables(64)
         .set_max_string_size(STRING)
         .set_max_array_size(ARRAY)
         .set_max_map_size(ARRAY)
@@ -162,9 +168,32 @@ impl Inner {
         config: Option<&Dynamic>,
         n: u64,
         patience: Patience,
-        args: impl FuncArgs,
+        args: impl FuncArgs + Send,
     ) -> Outcome<Dynamic> {
         let limit = self.operations.saturating_mul(n.max(1));
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("script".into()).stack_size(STACK);
+            let called = thread.spawn_scoped(scope, || self.call_here(function, config, limit, patience, args));
+            let called = called.map(std::thread::ScopedJoinHandle::join);
+            match called {
+                Ok(Ok(outcome)) => outcome,
+                // The engine has `unreachable!` where a script brings it to.
+                Ok(Err(_)) => {
+                    Outcome { result: Err(Fault::Guest("the script engine failed on this script".into())), spent: 0 }
+                }
+                Err(error) => Outcome { result: Err(Fault::Host(error.to_string())), spent: 0 },
+            }
+        })
+    }
+
+    fn call_here(
+        &self,
+        function: &str,
+        config: Option<&Dynamic>,
+        limit: u64,
+        patience: Patience,
+        args: impl FuncArgs,
+    ) -> Outcome<Dynamic> {
         let meter = Meter::start(limit, self.log, patience, config.cloned());
         let options = CallFnOptions::new().eval_ast(true).rewind_scope(true);
         let result = self.engine.call_fn_with_options::<Dynamic>(options, &mut Scope::new(), &self.ast, function, args);
@@ -173,7 +202,7 @@ impl Inner {
             tracing::info!(plugin = self.name, message, "log");
         }
         let result = result.map_err(|error| match end.stopped {
-            Some(meter::Stopped::Operations) => Fault::Guest(EXHAUSTED.into()),
+            Some(meter::Stopped::Operations) => Fault::Exhausted,
             Some(meter::Stopped::Time) => Fault::Expired,
             None => Fault::Guest(reason(&error)),
         });

@@ -1,0 +1,18 @@
+;; The core half of `config`, inside a module that imports the memory.
+    (data (i32.const 16) "{\"type\":\"object\"}")
+    (data (i32.const 48) "/refusedthis component refuses it")
+    (func (export "schema") (result i32)
+      (i32.store (i32.const 0) (i32.const 16))
+      (i32.store (i32.const 4) (i32.const 17))
+      (i32.const 0))
+    (func (export "configure") (param i32) (param $len i32) (result i32)
+      (i32.store8 (i32.const 96) (i32.const 0))
+      (if (i32.ge_u (local.get $len) (i32.const 16)) (then
+        (i32.store8 (i32.const 96) (i32.const 1))
+        (i32.store (i32.const 100) (i32.const 112))
+        (i32.store (i32.const 104) (i32.const 1))
+        (i32.store (i32.const 112) (i32.const 48))
+        (i32.store (i32.const 116) (i32.const 8))
+        (i32.store (i32.const 120) (i32.const 56))
+        (i32.store (i32.const 124) (i32.const 25))))
+      (i32.const 96))

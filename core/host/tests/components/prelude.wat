@@ -1,0 +1,60 @@
+;; What every component of these tests begins with: the imports of its world, and names for the types.
+  (import "pipeline:plugin/types@0.1.0" (instance $types
+    (type $finish' (enum "stop" "length" "aborted"))
+    (export "finish" (type $finish (eq $finish')))
+    (type $message' (record (field "role" string) (field "content" string)))
+    (export "message" (type $message (eq $message')))
+    (type $completion' (record (field "id" u64) (field "text" string) (field "tokens" u32) (field "finish" $finish)))
+    (export "completion" (type $completion (eq $completion')))
+    (type $group' (record
+      (field "prompt-id" u64) (field "source" string) (field "prompt" (list $message)) (field "reference" (option string))
+      (field "fields" (list (tuple string string))) (field "completions" (list $completion))))
+    (export "group" (type $group (eq $group')))
+    (type $context' (record (field "step" u64) (field "seed" u64) (field "max-tokens" u32) (field "evaluating" bool)))
+    (export "context" (type $context (eq $context')))
+    (type $finding' (record
+      (field "score" f64) (field "answer" (option string)) (field "metrics" (list (tuple string f64)))
+      (field "note" (option string))))
+    (export "finding" (type $finding (eq $finding')))
+    (type $verdict' (variant (case "decided" $finding) (case "undecided" string) (case "not-applicable")))
+    (export "verdict" (type $verdict (eq $verdict')))
+    (type $judgement' (record (field "stage" string) (field "verdicts" (list $verdict))))
+    (export "judgement" (type $judgement (eq $judgement')))
+    (type $decision' (variant (case "keep") (case "mask" string) (case "drop" string)))
+    (export "decision" (type $decision (eq $decision')))
+    (type $row' (record
+      (field "prompt" (list $message)) (field "reference" (option string)) (field "fields" (list (tuple string string)))))
+    (export "row" (type $row (eq $row')))
+    (type $config-error' (record (field "path" string) (field "message" string)))
+    (export "config-error" (type $config-error (eq $config-error')))))
+  (import "pipeline:plugin/log@0.1.0" (instance $log
+    (type $level' (enum "debug" "info" "warn"))
+    (export "level" (type $level (eq $level')))
+    (export "emit" (func (param "level" $level) (param "message" string)))))
+  (alias export $types "context" (type $context))
+  (alias export $types "group" (type $group))
+  (alias export $types "verdict" (type $verdict))
+  (alias export $types "judgement" (type $judgement))
+  (alias export $types "decision" (type $decision))
+  (alias export $types "row" (type $row))
+  (alias export $types "config-error" (type $config-error))
+
+  (core module $memory
+    (memory (export "memory") 1)
+    (global $next (mut i32) (i32.const 4096))
+    ;; Takes memory from the end and never gives it back: an instance lives for one call.
+    (func (export "realloc") (param i32 i32 i32) (param $size i32) (result i32)
+      (local $at i32)
+      (local.set $at (i32.and (i32.add (global.get $next) (i32.const 7)) (i32.const -8)))
+      (global.set $next (i32.add (local.get $at) (local.get $size)))
+      (block $enough
+        (loop $grow
+          (br_if $enough (i32.le_u (global.get $next) (i32.mul (memory.size) (i32.const 65536))))
+          (if (i32.eq (memory.grow (i32.const 1)) (i32.const -1)) (then unreachable))
+          (br $grow)))
+      (local.get $at)))
+  (core instance $memory (instantiate $memory))
+  (alias core export $memory "memory" (core memory $mem))
+  (alias core export $memory "realloc" (core func $realloc))
+  (core func $emit (canon lower (func $log "emit") (memory $mem)))
+  (core instance $host (export "emit" (func $emit)))
