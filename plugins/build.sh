@@ -73,10 +73,13 @@ version="$version, $(LD_LIBRARY_PATH='' "$linker" -flavor wasm --version), $tool
 place=$cache/source
 rm -rf "$place" && mkdir -p "$place"
 cp -r "$here" "$place/plugins" && cp -r "$root/sdk" "$place/sdk"
+(cd "$place/plugins" && cargo fetch --quiet --locked)
+cargo_home=${CARGO_HOME:-$HOME/.cargo}
+flags=("-Ctarget-cpu=generic" "--remap-path-prefix=$place=/pipeline" "$source_remap" "--remap-path-prefix=$cargo_home=/cargo")
+# The folder of a registry is named after its address, which is another where a mirror is used.
+for registry in "$cargo_home"/registry/src/*/; do flags+=("--remap-path-prefix=${registry%/}=/crates"); done
 export CARGO_ENCODED_RUSTFLAGS
-CARGO_ENCODED_RUSTFLAGS=$(printf '%s\x1f' "--remap-path-prefix=$place=/pipeline" "$source_remap" \
-  "--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo" "-Ctarget-cpu=generic")
-CARGO_ENCODED_RUSTFLAGS=${CARGO_ENCODED_RUSTFLAGS%$'\x1f'}
+CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f'; echo "${flags[*]}")
 packages=$(printf ' -p %s' $components)
 # shellcheck disable=SC2086
 (cd "$place/plugins" && cargo build --quiet --release --locked "${build_std[@]}" --target $target $packages --target-dir "$cache/target")

@@ -79,24 +79,18 @@ pub fn rfind(text: &str, mark: &str) -> Option<usize> {
 
 fn rfind_ignoring_case(text: &str, phrase: &str) -> Option<usize> {
     let (text, phrase) = (text.as_bytes(), phrase.as_bytes());
+    let first = phrase[0].to_ascii_lowercase();
     (0..=text.len().checked_sub(phrase.len())?)
         .rev()
-        .find(|&at| text[at..at + phrase.len()].eq_ignore_ascii_case(phrase))
+        .find(|&at| text[at] | 0x20 == first && text[at..at + phrase.len()].eq_ignore_ascii_case(phrase))
 }
 
-/// The first number of a text.
+/// The first number of a text; `None` too if it is too long to be compared.
 pub fn first(text: &str) -> Option<Rational> {
-    let mut at = 0;
-    while at < text.len() {
-        match scan(text, at) {
-            Some((number, _)) => return Some(number),
-            None => at += 1,
-        }
-    }
-    None
+    (0..text.len()).filter(|at| may_begin(text.as_bytes(), *at)).find_map(|at| scan(text, at))?.0
 }
 
-/// The last number of a text.
+/// The last number of a text; `None` too if it is too long to be compared.
 pub fn last(text: &str) -> Option<Rational> {
     let bytes = text.as_bytes();
     let end = bytes.iter().rposition(u8::is_ascii_digit)? + 1;
@@ -104,22 +98,24 @@ pub fn last(text: &str) -> Option<Rational> {
     let mut at = bytes[..end].iter().rposition(u8::is_ascii_whitespace).map_or(0, |i| i + 1);
     let mut found = None;
     while at < end {
-        match scan(text, at) {
-            Some((number, next)) => {
-                found = Some(number);
-                at = next;
-            }
+        match if may_begin(bytes, at) { scan(text, at) } else { None } {
+            Some((number, next)) => (found, at) = (number, next),
             None => at += 1,
         }
     }
     found
 }
 
-/// The number that begins at byte `at`, and the byte after it.
+/// Whether a number may begin at byte `at`: texts are long, and most of their bytes need no closer look.
+fn may_begin(bytes: &[u8], at: usize) -> bool {
+    matches!(bytes[at], b'0'..=b'9' | b'-' | b'.' | b'$' | b'\\' | 0xc2 | 0xe2)
+}
+
+/// The number that begins at byte `at`, `None` if it is too long, and the byte after it.
 ///
 /// A number is a sign, a currency sign, digits with separators between thousands, a fraction after a point; then perhaps
 /// `/` and whole digits. Or it is `\frac{a}{b}`.
-fn scan(text: &str, at: usize) -> Option<(Rational, usize)> {
+fn scan(text: &str, at: usize) -> Option<(Option<Rational>, usize)> {
     let bytes = text.as_bytes();
     let before = at.checked_sub(1).map(|i| bytes[i]);
     let mut i = at;
@@ -136,7 +132,7 @@ fn scan(text: &str, at: usize) -> Option<(Rational, usize)> {
         return None;
     }
     if let Some((number, next)) = frac(text, i) {
-        return Some((number.signed(is_negative), next));
+        return Some((Some(number.signed(is_negative)), next));
     }
     for currency in ["\\$", "$", "€", "£", "¥"] {
         if starts(bytes, i, currency) {
@@ -149,17 +145,18 @@ fn scan(text: &str, at: usize) -> Option<(Rational, usize)> {
         i += 1;
     }
     let (whole, fraction, next) = decimal(bytes, i)?;
-    let mut number = Rational::from_decimal(&whole, &fraction)?;
+    let mut number = Rational::from_decimal(&whole, fraction);
     let mut end = next;
     if fraction.is_empty() && bytes.get(next) == Some(&b'/') {
-        if let Some((below, none, next)) = decimal(bytes, next + 1)
+        if let Some(above) = number
+            && let Some((below, none, next)) = decimal(bytes, next + 1)
             && none.is_empty()
-            && let Some(quotient) = number.over(Rational::from_decimal(&below, "")?)
+            && let Some(quotient) = Rational::from_decimal(&below, &[]).and_then(|below| above.over(below))
         {
-            (number, end) = (quotient, next);
+            (number, end) = (Some(quotient), next);
         }
     }
-    Some((number.signed(is_negative), end))
+    Some((number.map(|number| number.signed(is_negative)), end))
 }
 
 fn starts(bytes: &[u8], at: usize, part: &str) -> bool {
@@ -167,12 +164,11 @@ fn starts(bytes: &[u8], at: usize, part: &str) -> bool {
 }
 
 /// The digits before and after the point, and the byte after them.
-fn decimal(bytes: &[u8], at: usize) -> Option<(String, String, usize)> {
+fn decimal(bytes: &[u8], at: usize) -> Option<(Vec<u8>, &[u8], usize)> {
     let digits = |from: usize| bytes[from..].iter().take_while(|b| b.is_ascii_digit()).count();
-    let mut whole = String::new();
     let mut i = at.min(bytes.len());
     let n = digits(i);
-    whole.extend(bytes[i..i + n].iter().map(|b| *b as char));
+    let mut whole = bytes[i..i + n].to_vec();
     i += n;
     if (1..=3).contains(&n) {
         // Separators between thousands: a comma, or LaTeX's {,}, before exactly three digits.
@@ -184,35 +180,40 @@ fn decimal(bytes: &[u8], at: usize) -> Option<(String, String, usize)> {
             } else {
                 break;
             };
-            if digits(i + separator) != 3 {
+            i += separator;
+            if digits(i) != 3 {
+                i -= separator;
                 break;
             }
-            i += separator;
-            whole.extend(bytes[i..i + 3].iter().map(|b| *b as char));
+            whole.extend_from_slice(&bytes[i..i + 3]);
             i += 3;
         }
     }
-    let mut fraction = String::new();
+    let mut fraction: &[u8] = &[];
     if bytes.get(i) == Some(&b'.') {
         let n = digits(i + 1);
         if n > 0 {
-            fraction.extend(bytes[i + 1..i + 1 + n].iter().map(|b| *b as char));
+            fraction = &bytes[i + 1..i + 1 + n];
             i += 1 + n;
         }
     }
     if whole.is_empty() && fraction.is_empty() { None } else { Some((whole, fraction, i)) }
 }
 
+/// The bytes of a numerator or of a denominator, at most: a text can't make the search for their braces long.
+const PART: usize = 80;
+
 /// `\frac{a}{b}` and its kin, and the byte after it.
 fn frac(text: &str, at: usize) -> Option<(Rational, usize)> {
     let name = ["\\frac{", "\\dfrac{", "\\tfrac{"].into_iter().find(|name| starts(text.as_bytes(), at, name))?;
     let above = at + name.len();
-    let middle = above + text.as_bytes()[above..].windows(2).position(|pair| pair == b"}{")?;
-    let end = middle + 2 + text.as_bytes()[middle + 2..].iter().position(|byte| *byte == b'}')?;
+    let bytes = text.as_bytes();
+    let middle = above + bytes[above..].windows(2).take(PART).position(|pair| pair == b"}{")?;
+    let end = middle + 2 + bytes[middle + 2..].iter().take(PART).position(|byte| *byte == b'}')?;
     let part = |range: &str| {
         // No fraction within a fraction: the depth of the recursion would be the text's to choose.
         let (number, next) = if range.contains('\\') { None } else { scan(range, 0) }?;
-        (next == range.len()).then_some(number)
+        number.filter(|_| next == range.len())
     };
     let quotient = part(text[above..middle].trim())?.over(part(text[middle + 2..end].trim())?)?;
     Some((quotient, end + 1))

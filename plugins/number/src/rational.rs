@@ -13,6 +13,13 @@ pub struct Rational {
 }
 
 fn gcd(mut a: i128, mut b: i128) -> i128 {
+    // 128-bit division is software: most numbers are short.
+    if let (Ok(mut a), Ok(mut b)) = (u64::try_from(a.unsigned_abs()), u64::try_from(b.unsigned_abs())) {
+        while b != 0 {
+            (a, b) = (b, a % b);
+        }
+        return i128::from(a);
+    }
     while b != 0 {
         (a, b) = (b, a % b);
     }
@@ -26,16 +33,21 @@ fn power_of_ten(exponent: usize) -> i128 {
 impl Rational {
     fn new(numerator: i128, denominator: i128) -> Self {
         let common = gcd(numerator, denominator);
+        if common == 1 {
+            return Self { numerator, denominator };
+        }
         Self { numerator: numerator / common, denominator: denominator / common }
     }
 
     /// The number with these digits before and after the point; `None` if there are too many.
-    pub fn from_decimal(whole: &str, fraction: &str) -> Option<Self> {
-        let (whole, fraction) = (whole.trim_start_matches('0'), fraction.trim_end_matches('0'));
+    pub fn from_decimal(whole: &[u8], fraction: &[u8]) -> Option<Self> {
+        let whole = &whole[whole.iter().take_while(|digit| **digit == b'0').count()..];
+        let zeros = fraction.iter().rev().take_while(|digit| **digit == b'0').count();
+        let fraction = &fraction[..fraction.len() - zeros];
         if whole.len() + fraction.len() > DIGITS {
             return None;
         }
-        let digits = whole.bytes().chain(fraction.bytes());
+        let digits = whole.iter().chain(fraction);
         let numerator = digits.fold(0, |n, digit| n * 10 + i128::from(digit - b'0'));
         if fraction.is_empty() {
             return Some(Self { numerator, denominator: 1 });
