@@ -122,7 +122,8 @@ fn scan(text: &str, at: usize) -> Option<(Option<Rational>, usize)> {
     let mut is_negative = false;
     // After a digit, a letter or a bracket a minus is an operation, not a sign.
     let is_operator = before.is_some_and(|b| b.is_ascii_alphanumeric() || matches!(b, b')' | b'}' | b']' | b'%'));
-    if let Some(length) = [("-", 1), ("\u{2212}", 3)].iter().find(|(sign, _)| starts(bytes, i, sign)).map(|sign| sign.1) {
+    if let Some(length) = [("-", 1), ("\u{2212}", 3)].iter().find(|(sign, _)| starts(bytes, i, sign)).map(|sign| sign.1)
+    {
         if is_operator {
             return None;
         }

@@ -96,7 +96,8 @@ impl Rational {
         if tolerance == 0.0 {
             return false;
         }
-        self.exactly_within(other, tolerance).unwrap_or_else(|| (self.approximate() - other.approximate()).abs() <= tolerance)
+        self.exactly_within(other, tolerance)
+            .unwrap_or_else(|| (self.approximate() - other.approximate()).abs() <= tolerance)
     }
 
     /// The same without rounding, where products are not too long.

@@ -160,7 +160,9 @@ macro_rules! verifier {
                 group: $crate::Group,
             ) -> ::std::result::Result<::std::vec::Vec<$crate::Verdict>, ::std::string::String> {
                 let verdict = |plugin: &$plugin, completion| $crate::Verifier::verify(plugin, &ctx, &group, completion);
-                Self::with(|plugin| Ok(group.completions.iter().map(|completion| verdict(plugin, completion)).collect()))
+                Self::with(|plugin| {
+                    Ok(group.completions.iter().map(|completion| verdict(plugin, completion)).collect())
+                })
             }
         });
     };
