@@ -257,7 +257,6 @@ impl Configured {
                 Ok(value) => Ok(value),
                 Err(Fault::Guest(reason)) => Err(reason),
                 Err(Fault::Exhausted) => Err(self.exhausted(n)),
-                Err(Fault::Host(reason)) => return Err(HostError::Engine(reason)),
                 Err(Fault::Expired) => {
                     tracing::warn!(plugin = %self.name, ?patience, "the watchdog stopped a call");
                     continue;

@@ -227,7 +227,6 @@ impl Plugin {
             let reason = match outcome.result {
                 Ok(value) => return Ok(value),
                 Err(Fault::Expired) => continue,
-                Err(Fault::Host(reason)) => return Err(HostError::Engine(reason)),
                 Err(Fault::Guest(reason)) => reason,
                 Err(Fault::Exhausted) => {
                     let (budget, unit) = self.code.budget();

@@ -33,8 +33,6 @@ pub(crate) enum Fault {
     Exhausted,
     /// The watchdog rang before the budget was spent.
     Expired,
-    /// The host could not make the call: the reason.
-    Host(String),
 }
 
 /// What a call gave and what it cost.

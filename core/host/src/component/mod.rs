@@ -116,7 +116,6 @@ impl Runtime {
             Fault::Exhausted => {
                 source.unusable(format!("it fails when it starts: fuel exhausted: {} allowed", grouped(fuel)))
             }
-            Fault::Host(reason) => HostError::Engine(reason),
             Fault::Expired => {
                 HostError::Watchdog { plugin: source.plugin.into(), call: "its start", place: String::new() }
             }

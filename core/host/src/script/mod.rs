@@ -32,8 +32,8 @@ const OUTPUT: u64 = 1 << 20;
 const STRING: usize = 2 << 20;
 const ARRAY: usize = 16_384;
 
-/// The stack of a script's thread. A script may nest lists as deep as the limit on their size lets it, and the engine walks
-/// them by recursion.
+/// The stack of a call. A script may nest lists as deep as the limit on their size lets it, and the engine walks them by
+/// recursion.
 const STACK: usize = 64 << 20;
 
 /// A script that parses and has the functions of a world.
@@ -168,21 +168,14 @@ impl Inner {
         config: Option<&Dynamic>,
         n: u64,
         patience: Patience,
-        args: impl FuncArgs + Send,
+        args: impl FuncArgs,
     ) -> Outcome<Dynamic> {
         let limit = self.operations.saturating_mul(n.max(1));
-        std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new().name("script".into()).stack_size(STACK);
-            let called = thread.spawn_scoped(scope, || self.call_here(function, config, limit, patience, args));
-            let called = called.map(std::thread::ScopedJoinHandle::join);
-            match called {
-                Ok(Ok(outcome)) => outcome,
-                // The engine has `unreachable!` where a script brings it to.
-                Ok(Err(_)) => {
-                    Outcome { result: Err(Fault::Guest("the script engine failed on this script".into())), spent: 0 }
-                }
-                Err(error) => Outcome { result: Err(Fault::Host(error.to_string())), spent: 0 },
-            }
+        let call = || stacker::maybe_grow(STACK / 2, STACK, || self.call_here(function, config, limit, patience, args));
+        // The engine has `unreachable!` where a script may bring it to.
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).unwrap_or_else(|_| {
+            let reason = "the script engine failed on this script";
+            Outcome { result: Err(Fault::Guest(reason.into())), spent: 0 }
         })
     }
 
