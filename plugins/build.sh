@@ -8,14 +8,15 @@
 # own tests (core/host/tests/plugins.rs) are run on what was built. Where no WebAssembly compiler can be had, the tests are
 # run on the committed components, and nothing is said about their sources. The last line says which of the three it was.
 #
-# The compiler is Debian's (rustc-web etc.) where apt has it: unpacked, not installed, below the cache folder, since it
-# conflicts with rustup; the standard library is built from its source. Otherwise it is rustup's, if it has the target
-# wasm32-unknown-unknown. Toolchain and target folder are kept in $PIPELINE_GUESTS_CACHE between runs.
+# The compiler is Debian's (rustc-web etc.) where apt has it: unpacked, not installed, since it conflicts with rustup; the
+# standard library is built from its source. Otherwise it is rustup's, if it has the target wasm32-unknown-unknown.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$here")
-cache=${PIPELINE_GUESTS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pipeline-guests}
+# Toolchain, copied sources and target folder. The place is the same on every machine: cargo hashes the paths of packages,
+# the standard library's too, into the names of symbols, and so into their order.
+cache=/tmp/pipeline-guests
 components="arithmetic number"
 target=wasm32-unknown-unknown
 check=false
@@ -49,6 +50,9 @@ debian_toolchain() {
   # Without features: no symbols are left that a backtrace could name.
   build_std=(-Zbuild-std=std,panic_abort -Zbuild-std-features=)
 }
+
+mkdir -p -m 700 "$cache"
+if [ ! -O "$cache" ] || [ -L "$cache" ]; then say "$cache is not ours: remove it"; exit 2; fi
 
 test_plugins() { # of the folder
   PIPELINE_PLUGINS=$1 cargo test --quiet --release --manifest-path "$root/Cargo.toml" -p host --test plugins >&2
@@ -85,8 +89,7 @@ env -u RUSTC -u RUSTC_BOOTSTRAP -u LD_LIBRARY_PATH \
 version="$("${RUSTC:-rustc}" -vV | sed -n 's/^release: //p;s/^commit-hash: //p' | paste -sd' ')"
 version="$version, $(LD_LIBRARY_PATH='' "$linker" -flavor wasm --version), $toolchain"
 
-# Paths are the one thing in a build that differs by machine: packages are built at a fixed place, and what is left of
-# paths is mapped.
+# What is left of paths in the result is mapped.
 place=$cache/source
 rm -rf "$place" && mkdir -p "$place"
 cp -r "$here" "$place/plugins" && cp -r "$root/sdk" "$place/sdk"
