@@ -3,6 +3,7 @@
 //! Which row stands where is a function of the seed and the step alone, so that a resume needs no cursor.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use base::{Context, Message, Prompt, RngKey, Row};
@@ -57,8 +58,7 @@ impl Feed {
         let first = step * self.rows_per_step as u64;
         match &self.dealer {
             Dealer::Endless(generator) => {
-                let context = Context { step, seed: self.key.seed(), max_tokens: 0, evaluating: false };
-                let rows = generator.generate(&context, first, self.rows_per_step as u32)?;
+                let rows = rows_between(generator, step, self.key, first..first + self.rows_per_step as u64)?;
                 rows.into_iter().enumerate().map(|(i, row)| self.prompt(first + i as u64, self.name.clone(), row)).collect()
             }
             Dealer::Rows(sources) => {
@@ -84,6 +84,19 @@ impl Feed {
     fn prompt(&self, id: u64, source: Arc<str>, row: Row) -> Result<Arc<Prompt>, Error> {
         self.renderer.prompt(&self.tokenizer, id, source, row)
     }
+}
+
+/// Rows that one call of a generator makes: what a call may return is bounded.
+const ROWS_PER_CALL: u64 = 256;
+
+/// A range of a generator's rows.
+pub(crate) fn rows_between(plugin: &Configured, step: u64, key: RngKey, range: Range<u64>) -> Result<Vec<Row>, Error> {
+    let context = Context { step, seed: key.seed(), max_tokens: 0, evaluating: false };
+    let mut rows = Vec::new();
+    for first in range.clone().step_by(ROWS_PER_CALL as usize) {
+        rows.extend(plugin.generate(&context, first, ROWS_PER_CALL.min(range.end - first) as u32)?);
+    }
+    Ok(rows)
 }
 
 /// For each of `count` places from `first` on: the source and how many rows it gave before. Each place goes to the source

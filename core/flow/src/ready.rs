@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use base::{Context, Diagnostic, RngKey, Row};
+use base::{Diagnostic, RngKey, Row};
 use candle_core::Device;
 use host::{Configured, Host, World};
 use indexmap::IndexMap;
@@ -14,7 +14,7 @@ use crate::environment::{Plugins, read_rows};
 use crate::error::Error;
 use crate::evaluate::Evaluation;
 use crate::executor::Work;
-use crate::feed::{Dealer, Feed, Renderer, Source};
+use crate::feed::{Dealer, Feed, Renderer, Source, rows_between};
 use crate::phase::Phase;
 use crate::plan::{Plan, trained_model};
 use crate::stages::collect::CollectStage;
@@ -259,9 +259,9 @@ pub(crate) fn prepare<'a>(phase: &Phase<'a>, takeover: &Takeover, host: &Host) -
     Ok(Ready { plan, work, evaluations, trained, threads })
 }
 
+/// Rows `0..count` of a generator.
 fn generated(plugin: &Configured, key: RngKey, count: u64) -> Result<Vec<Row>, Error> {
-    let context = Context { step: 0, seed: key.seed(), max_tokens: 0, evaluating: false };
-    Ok(plugin.generate(&context, 0, count as u32)?)
+    rows_between(plugin, 0, key, 0..count)
 }
 
 fn device(device: spec::Device) -> Result<Device, Error> {

@@ -29,6 +29,6 @@ fn load(file: &Path, overrides: &[String]) -> (Option<Document>, Files) {
 
 fn report(diagnostics: &[Diagnostic], files: &Files) {
     if !diagnostics.is_empty() {
-        eprintln!("{}", ui::diagnostics::render(diagnostics, files, ui::colors()));
+        eprint!("{}", ui::diagnostics::render(diagnostics, files, ui::colors()));
     }
 }

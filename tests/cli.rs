@@ -1,0 +1,336 @@
+//! What users get wrong, and what goes wrong around them: each gets a clear message and an exit code, and nothing is lost.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use support::{Folder, exact_files, lines, root};
+
+/// A pipeline of every kind of stage that reinforcement learning has, on four rows. `{...}` are places to break it.
+fn pipeline(verifier: &str) -> String {
+    let quickstart = root().join("pipelines/quickstart");
+    let at = |name: &str| quickstart.join(name).to_string_lossy().into_owned();
+    let (config, tokenizer) = (at("model.json"), at("tokenizer.json"));
+    format!(
+        r#"schema = 1
+name = "small"
+seed = 1
+
+[run]
+steps = 2
+checkpoint = {{ every = 1, keep = 2 }}
+
+[models.policy]
+init = {{ config = "{config}", tokenizer = "{tokenizer}" }}
+device = "cpu"
+
+[plugins.judge]
+{verifier}
+
+[stages.rows]
+type = "dataset"
+sources = [{{ name = "sums", path = "rows.jsonl", columns = {{ prompt = "question", reference = "sum" }} }}]
+prompts_per_step = 2
+
+[stages.sample]
+type = "sample"
+inputs = ["rows"]
+model = "policy"
+group_size = 4
+max_tokens = 8
+
+[stages.accuracy]
+type = "verify"
+inputs = ["sample"]
+plugin = "judge"
+on_undecided = "drop"
+
+[stages.reward]
+type = "reward"
+inputs = ["accuracy"]
+weights = {{ accuracy = 1 }}
+
+[stages.update]
+type = "grpo"
+inputs = ["reward"]
+model = "policy"
+optimizer = {{ learning_rate = 1e-4 }}
+"#
+    )
+}
+
+const NUMBER: &str = r#"builtin = "number"
+limits = { fuel = 5_000_000, memory = "16 MiB" }"#;
+
+const ROWS: &str = r#"{"question":"1+2=?","sum":"3"}
+{"question":"4+5=?","sum":"9"}
+{"question":"10+7=?","sum":"17"}
+{"question":"3+3=?","sum":"6"}
+"#;
+
+/// A folder with a pipeline file and its rows.
+fn folder(text: &str) -> Folder {
+    let folder = Folder::new();
+    folder.write("file.toml", text);
+    folder.write("rows.jsonl", ROWS);
+    folder
+}
+
+#[test]
+fn a_sound_file_is_valid_and_runs() {
+    let folder = folder(&pipeline(NUMBER));
+    folder.run(["validate", "file.toml"]).expect(0, &["file.toml: valid"]);
+    folder.run(["run", "file.toml"]).expect(0, &["run folder: runs/small/0001", "small"]);
+    let metrics = lines(&folder.path("runs/small/0001/metrics.jsonl"));
+    assert_eq!(metrics.iter().map(|line| &line["step"]).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(metrics[0]["undecided/accuracy"], 0.0);
+}
+
+#[test]
+fn a_misspelled_key_and_a_cycle_are_shown_in_place_and_nothing_is_made() {
+    let text = pipeline(NUMBER).replace("group_size", "group_sise").replace(r#"inputs = ["sample"]"#, r#"inputs = ["reward"]"#);
+    let folder = folder(&text);
+    for command in ["validate", "run"] {
+        let said = folder.run([command, "file.toml"]);
+        said.expect(1, &["unknown-key", "group_sise", "did you mean `group_size`?", "cycle", "file.toml:"]);
+    }
+    assert!(!folder.path("runs").exists());
+    let said = folder.run(["validate", "--format", "json", "file.toml"]);
+    let findings: Vec<serde_json::Value> = serde_json::from_str(&said.out).expect("stdout is JSON");
+    assert!(findings.iter().any(|finding| finding["code"] == "unknown-key"), "{}", said.out);
+}
+
+#[test]
+fn usage_and_absent_files() {
+    let folder = Folder::new();
+    folder.run(["run", "absent.toml"]).expect(1, &["can't read `absent.toml`: it does not exist"]);
+    folder.run(["run"]).expect(2, &["<FILE>"]);
+    folder.run(["frobnicate"]).expect(2, &["frobnicate"]);
+}
+
+#[test]
+fn a_row_without_the_column_is_named_by_file_and_line() {
+    let folder = folder(&pipeline(NUMBER));
+    folder.write("rows.jsonl", "{\"question\":\"1+2=?\",\"sum\":\"3\"}\n{\"question\":\"4+5=?\"}\n");
+    let said = folder.run(["run", "file.toml"]);
+    said.expect(1, &["rows.jsonl:2", "`sum`", "file.toml:"]);
+    folder.write("rows.jsonl", "\n");
+    folder.run(["run", "file.toml"]).expect(1, &["has no rows", "rows.jsonl"]);
+    folder.write("rows.jsonl", "{\"question\":");
+    folder.run(["run", "file.toml"]).expect(1, &["rows.jsonl:1"]);
+    fs::remove_file(folder.path("rows.jsonl")).expect("it was written above");
+    folder.run(["run", "file.toml"]).expect(1, &["rows.jsonl"]);
+    assert!(!folder.path("runs").exists(), "no run folder is made for a file that does not fit");
+}
+
+#[test]
+fn a_script_with_a_syntax_error_is_shown_with_its_line() {
+    let folder = folder(&pipeline("rhai = \"judge.rhai\"\nlimits = { operations = 10_000 }"));
+    folder.write("judge.rhai", "fn verify(ctx, group) {\n    let verdicts = [;\n}\n");
+    folder.run(["validate", "file.toml"]).expect(1, &["judge.rhai:2:", "plugin `judge`"]);
+}
+
+/// A component that does, for every completion, what `letter` stands for.
+fn hostile(letter: char) -> Vec<u8> {
+    let parts = root().join("core/host/tests/components");
+    let part = |name: &str| fs::read_to_string(parts.join(name)).expect("the host's test components are there");
+    let text = part("verifier.wat")
+        .replace("{prelude}", &part("prelude.wat"))
+        .replace("{config-core}", &part("config-core.wat"))
+        .replace("{config}", &part("config.wat"))
+        .replace("(local.set $what (i32.load8_u (local.get $text)))", &format!("(local.set $what (i32.const {}))", letter as u32));
+    wat::parse_str(&text).expect("the text is a component")
+}
+
+#[test]
+fn hostile_components_only_make_their_completions_undecided() {
+    for (letter, reason) in [('L', "fuel"), ('M', "memory"), ('T', "unreachable"), ('F', "verdict")] {
+        let folder = folder(&pipeline("wasm = \"judge.wasm\"\nlimits = { fuel = 100_000, memory = \"1 MiB\" }"));
+        folder.write("judge.wasm", hostile(letter));
+        folder.run(["run", "file.toml"]).expect(0, &[]);
+        let run = folder.path("runs/small/0001");
+        for line in lines(&run.join("metrics.jsonl")) {
+            assert_eq!(line["undecided/accuracy"], 8.0, "`{letter}`: {line}");
+            assert_eq!(line["completions/dropped"], 8.0, "`{letter}`: {line}");
+        }
+        // The same file with a bound on what may stay undecided ends with a finding, after a commit.
+        let bounded = fs::read_to_string(folder.path("file.toml")).expect("it was written above");
+        folder.write("file.toml", bounded.replace("\"drop\"", "\"drop\"\nmax_undecided = 0.5"));
+        let said = folder.run(["run", "file.toml"]);
+        said.expect(1, &["8 of 8 completions are undecided by `accuracy`", "max_undecided = 0.5", "at step 1"]);
+        assert!(folder.path("runs/small/0002/checkpoints/step-000001/state.json").is_file());
+        folder.write("file.toml", bounded.replace("\"drop\"", "\"fail\""));
+        folder.run(["run", "file.toml"]).expect(1, &["stage `accuracy` failed at step 1", reason]);
+    }
+}
+
+#[test]
+fn a_script_that_never_ends_is_cut_and_counted() {
+    let folder = folder(&pipeline("rhai = \"judge.rhai\"\nlimits = { operations = 10_000 }"));
+    folder.write("judge.rhai", "fn verify(ctx, group) { loop { } }");
+    folder.run(["run", "file.toml"]).expect(0, &[]);
+    let metrics = lines(&folder.path("runs/small/0001/metrics.jsonl"));
+    assert_eq!(metrics[1]["undecided/accuracy"], 8.0);
+    folder.write("judge.rhai", "fn verify(ctx, group) { [] }");
+    folder.run(["run", "file.toml"]).expect(0, &[]);
+    assert_eq!(lines(&folder.path("runs/small/0002/metrics.jsonl"))[1]["undecided/accuracy"], 8.0);
+}
+
+#[test]
+fn models_that_can_not_be_loaded_say_why() {
+    let fixture = root().join("tests/parity/deepseek_v3");
+    let text = pipeline(NUMBER);
+    let init = text.lines().find(|line| line.starts_with("init = ")).expect("the model has one");
+    let folder = folder(&text.replace(init, "path = \"model\""));
+    folder.run(["validate", "file.toml"]).expect(1, &["model `policy` can't be loaded", "model/config.json"]);
+
+    let config = fs::read_to_string(fixture.join("config.json")).expect("the fixture is there");
+    folder.write("model/config.json", config.replace("DeepseekV3ForCausalLM", "MambaForCausalLM").replace("deepseek_v3", "mamba"));
+    fs::copy(root().join("pipelines/quickstart/tokenizer.json"), folder.path("model/tokenizer.json")).expect("it can be copied");
+    folder.run(["validate", "file.toml"]).expect(1, &["mamba", "deepseek_v3"]);
+
+    folder.write("model/config.json", &config);
+    let weights = fs::read(fixture.join("model.safetensors")).expect("the fixture is there");
+    folder.write("model/model.safetensors", &weights[..weights.len() / 2]);
+    folder.run(["run", "file.toml"]).expect(2, &["model.safetensors", "truncated"]);
+    assert!(!folder.path("runs").exists());
+}
+
+#[test]
+fn a_run_that_does_not_belong_to_the_file_is_refused() {
+    let folder = folder(&pipeline(NUMBER));
+    let said = folder.run(["resume", "file.toml"]);
+    said.expect(2, &["there is nothing to resume", "pipeline run file.toml"]);
+    folder.run(["resume", "."]).expect(2, &["no run's folder"]);
+    folder.run(["resume", "absent"]).expect(1, &["can't read `absent`"]);
+
+    folder.run(["run", "file.toml"]).expect(0, &[]);
+    let run = folder.path("runs/small/0001");
+    let before = exact_files(&run);
+    let text = fs::read_to_string(folder.path("file.toml")).expect("it was written above");
+    folder.write("file.toml", text.replace("learning_rate = 1e-4", "learning_rate = 2e-4"));
+    folder.run(["resume", "file.toml"]).expect(2, &["learning_rate", "0.0001", "0.0002"]);
+    folder.write("file.toml", &text);
+    folder.run(["resume", "file.toml"]).expect(0, &["there is nothing to resume: the run has ended"]);
+    assert_eq!(before, exact_files(&run), "nothing changed on the way");
+}
+
+#[test]
+fn a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used() {
+    let folder = folder(&pipeline(NUMBER));
+    folder.run(["run", "file.toml"]).expect(0, &[]);
+    let run = folder.path("runs/small/0001");
+    let before = exact_files(&run);
+    let weights = run.join("checkpoints/step-000002/model.safetensors");
+    let mut bytes = fs::read(&weights).expect("the checkpoint is there");
+    bytes[5000] ^= 1;
+    fs::write(&weights, bytes).expect("it can be written");
+    folder.run(["resume", "runs/small/0001"]).expect(0, &["is damaged", "step-000002.damaged", "checkpoint of step 1"]);
+    let mut after = exact_files(&run);
+    after.retain(|name, _| !name.contains(".damaged"));
+    assert_eq!(before, after);
+}
+
+/// Runs a test in a small or read-only file system of its own, where the system lets us mount one.
+fn mounted(options: &str, at: &Path, test: impl FnOnce()) {
+    fs::create_dir_all(at).expect("a test's folder can be made");
+    let mount = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at).output();
+    if !mount.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: a file system can't be mounted here");
+        return;
+    }
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(test));
+    let unmount = Command::new("umount").arg("-l").arg(at).status();
+    assert!(unmount.is_ok_and(|status| status.success()), "{} is still mounted", at.display());
+    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+}
+
+#[test]
+fn a_full_disk_loses_nothing_that_was_committed() {
+    let folder = folder(&pipeline(NUMBER).replace("steps = 2", "steps = 4").replace("keep = 2", "keep = 9"));
+    let disk = folder.path("disk");
+    // A checkpoint has the weights and two moments of them: there is room for one, and for a part of the second.
+    mounted("size=14m", &disk, || {
+        let said = folder.run(["run", "file.toml", "--set", "run.dir=disk"]);
+        said.expect(2, &["no space left", "step-000002", "nothing that was committed is lost"]);
+        let run = disk.join("small/0001");
+        assert!(run.join("checkpoints/step-000001/state.json").is_file());
+        assert_eq!(fs::read_dir(run.join("checkpoints")).expect("it is there").count(), 1, "no half checkpoint is left");
+        // With room again, the run goes on.
+        let more = Command::new("mount").args(["-o", "remount,size=64m"]).arg(&disk).status();
+        assert!(more.is_ok_and(|status| status.success()));
+        folder.run(["resume", "disk/small/0001"]).expect(0, &["checkpoint of step 1"]);
+        assert_eq!(lines(&run.join("metrics.jsonl")).len(), 4);
+    });
+}
+
+#[test]
+fn a_read_only_run_folder_is_an_error_before_any_work() {
+    let folder = folder(&pipeline(NUMBER));
+    let disk = folder.path("disk");
+    mounted("ro,size=1m", &disk, || {
+        let said = folder.run(["run", "file.toml", "--set", "run.dir=disk"]);
+        said.expect(2, &["disk/small", "read-only"]);
+    });
+}
+
+#[test]
+fn what_was_collected_is_learned_from_by_a_later_phase() {
+    let folder = folder(&pipeline(NUMBER));
+    let whole = pipeline(NUMBER);
+    let (before, _) = whole.split_once("[stages.update]").expect("the pipeline ends in an update");
+    folder.write("select.toml", format!("{before}[stages.best]\ntype = \"collect\"\ninputs = [\"reward\"]\npath = \"best.parquet\"\n"));
+    let (models, _) = whole.split_once("[plugins.judge]").expect("the pipeline has a plugin");
+    let imitate = r#"[stages.rows]
+type = "dataset"
+sources = [{ name = "best", path = "rows.jsonl", columns = { prompt = "prompt", response = "response" } }]
+prompts_per_step = 4
+[stages.imitate]
+type = "sft"
+inputs = ["rows"]
+model = "policy"
+optimizer = { learning_rate = 1e-3 }
+"#;
+    folder.write("imitate.toml", format!("{models}{imitate}"));
+    let recipe = r#"schema = 1
+name = "both"
+seed = 3
+[[phases]]
+name = "select"
+pipeline = "select.toml"
+[[phases]]
+name = "imitate"
+pipeline = "imitate.toml"
+data = { rows = "phase:select" }
+"#;
+    folder.write("recipe.toml", recipe);
+    folder.run(["run", "recipe.toml"]).expect(0, &["select", "imitate"]);
+    let run = folder.path("runs/both/0001");
+    let metrics = lines(&run.join("metrics.jsonl"));
+    assert_eq!(metrics[1]["collect/best/rows"], 8.0);
+    assert!(metrics[3]["loss"].as_f64() < metrics[2]["loss"].as_f64());
+    assert!(run.join("phases/select/collected/best.parquet").is_file());
+}
+
+#[test]
+fn the_committed_schema_is_what_the_binary_prints() {
+    let said = Folder::new().run(["schema"]);
+    assert_eq!(said.code, Some(0));
+    let committed = fs::read_to_string(root().join("sdk/schema/pipeline.json")).expect("the schema is committed");
+    assert!(said.out == committed, "regenerate it: pipeline schema > sdk/schema/pipeline.json");
+}
+
+#[test]
+fn logs_and_traces_are_written_on_request() {
+    let folder = folder(&pipeline(NUMBER));
+    let said = folder.run(["run", "file.toml", "--log", "info", "--trace", "trace.json"]);
+    said.expect(0, &["stage", "accuracy"]);
+    let trace: Vec<serde_json::Value> =
+        serde_json::from_slice(&fs::read(folder.path("trace.json")).expect("there is a trace")).expect("it is JSON");
+    let stage = |name: &str| trace.iter().any(|event| event["args"]["stage"].as_str().is_some_and(|stage| stage.contains(name)));
+    for name in ["rows", "sample", "accuracy", "reward", "update"] {
+        assert!(stage(name), "no span of {name}");
+    }
+}
