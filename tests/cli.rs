@@ -90,7 +90,9 @@ fn a_sound_file_is_valid_and_runs() {
 
 #[test]
 fn a_misspelled_key_and_a_cycle_are_shown_in_place_and_nothing_is_made() {
-    let text = pipeline(NUMBER).replace("group_size", "group_sise").replace(r#"inputs = ["sample"]"#, r#"inputs = ["reward"]"#);
+    let text = pipeline(NUMBER)
+        .replace("group_size", "group_sise")
+        .replace(r#"inputs = ["sample"]"#, r#"inputs = ["reward"]"#);
     let folder = folder(&text);
     for command in ["validate", "run"] {
         let said = folder.run([command, "file.toml"]);
@@ -140,7 +142,10 @@ fn hostile(letter: char) -> Vec<u8> {
         .replace("{prelude}", &part("prelude.wat"))
         .replace("{config-core}", &part("config-core.wat"))
         .replace("{config}", &part("config.wat"))
-        .replace("(local.set $what (i32.load8_u (local.get $text)))", &format!("(local.set $what (i32.const {}))", letter as u32));
+        .replace(
+            "(local.set $what (i32.load8_u (local.get $text)))",
+            &format!("(local.set $what (i32.const {}))", letter as u32),
+        );
     wat::parse_str(&text).expect("the text is a component")
 }
 
@@ -187,8 +192,12 @@ fn models_that_can_not_be_loaded_say_why() {
     folder.run(["validate", "file.toml"]).expect(1, &["model `policy` can't be loaded", "model/config.json"]);
 
     let config = fs::read_to_string(fixture.join("config.json")).expect("the fixture is there");
-    folder.write("model/config.json", config.replace("DeepseekV3ForCausalLM", "MambaForCausalLM").replace("deepseek_v3", "mamba"));
-    fs::copy(root().join("pipelines/quickstart/tokenizer.json"), folder.path("model/tokenizer.json")).expect("it can be copied");
+    folder.write(
+        "model/config.json",
+        config.replace("DeepseekV3ForCausalLM", "MambaForCausalLM").replace("deepseek_v3", "mamba"),
+    );
+    fs::copy(root().join("pipelines/quickstart/tokenizer.json"), folder.path("model/tokenizer.json"))
+        .expect("it can be copied");
     folder.run(["validate", "file.toml"]).expect(1, &["mamba", "deepseek_v3"]);
 
     folder.write("model/config.json", &config);
@@ -257,7 +266,11 @@ fn a_full_disk_loses_nothing_that_was_committed() {
         said.expect(2, &["no space left", "step-000002", "nothing that was committed is lost"]);
         let run = disk.join("small/0001");
         assert!(run.join("checkpoints/step-000001/state.json").is_file());
-        assert_eq!(fs::read_dir(run.join("checkpoints")).expect("it is there").count(), 1, "no half checkpoint is left");
+        assert_eq!(
+            fs::read_dir(run.join("checkpoints")).expect("it is there").count(),
+            1,
+            "no half checkpoint is left"
+        );
         // With room again, the run goes on.
         let more = Command::new("mount").args(["-o", "remount,size=64m"]).arg(&disk).status();
         assert!(more.is_ok_and(|status| status.success()));
@@ -281,7 +294,10 @@ fn what_was_collected_is_learned_from_by_a_later_phase() {
     let folder = folder(&pipeline(NUMBER));
     let whole = pipeline(NUMBER);
     let (before, _) = whole.split_once("[stages.update]").expect("the pipeline ends in an update");
-    folder.write("select.toml", format!("{before}[stages.best]\ntype = \"collect\"\ninputs = [\"reward\"]\npath = \"best.parquet\"\n"));
+    folder.write(
+        "select.toml",
+        format!("{before}[stages.best]\ntype = \"collect\"\ninputs = [\"reward\"]\npath = \"best.parquet\"\n"),
+    );
     let (models, _) = whole.split_once("[plugins.judge]").expect("the pipeline has a plugin");
     let imitate = r#"[stages.rows]
 type = "dataset"
@@ -329,7 +345,9 @@ fn logs_and_traces_are_written_on_request() {
     said.expect(0, &["stage", "accuracy"]);
     let trace: Vec<serde_json::Value> =
         serde_json::from_slice(&fs::read(folder.path("trace.json")).expect("there is a trace")).expect("it is JSON");
-    let stage = |name: &str| trace.iter().any(|event| event["args"]["stage"].as_str().is_some_and(|stage| stage.contains(name)));
+    let stage = |name: &str| {
+        trace.iter().any(|event| event["args"]["stage"].as_str().is_some_and(|stage| stage.contains(name)))
+    };
     for name in ["rows", "sample", "accuracy", "reward", "update"] {
         assert!(stage(name), "no span of {name}");
     }

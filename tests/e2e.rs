@@ -27,7 +27,12 @@ fn the_quickstart_runs_and_leaves_what_it_promises() {
     let (cold, reason) = (of("cold-start"), of("reason"));
     assert_eq!(cold.len(), 5);
     assert_eq!(reason.len(), 7, "six steps and the evaluation before them");
-    assert!(cold[4]["loss"].as_f64() < cold[0]["loss"].as_f64(), "the loss falls from {} to {}", cold[0]["loss"], cold[4]["loss"]);
+    assert!(
+        cold[4]["loss"].as_f64() < cold[0]["loss"].as_f64(),
+        "the loss falls from {} to {}",
+        cold[0]["loss"],
+        cold[4]["loss"]
+    );
     for line in &reason[1..] {
         // One mind: the learner's log-probabilities are the sampler's.
         assert_eq!(line["sampling/sampling_logp_difference/max"], 0.0, "{line}");
@@ -35,7 +40,11 @@ fn the_quickstart_runs_and_leaves_what_it_promises() {
     for step in [0, 3, 6] {
         assert!(reason[step]["eval/arithmetic/pass@1"].is_number(), "step {step} is evaluated: {}", reason[step]);
     }
-    for file in ["rollouts/step-000006.parquet", "checkpoints/step-000006/model.safetensors", "checkpoints/step-000006/config.json"] {
+    for file in [
+        "rollouts/step-000006.parquet",
+        "checkpoints/step-000006/model.safetensors",
+        "checkpoints/step-000006/config.json",
+    ] {
         assert!(run.join("phases/reason").join(file).is_file(), "there is no {file}");
     }
     let reference = run.join("phases/reason/checkpoints/step-000006/reference-update/model.safetensors");
@@ -113,7 +122,11 @@ fn ctrl_c_ends_after_the_step_and_twice_at_once() {
         said.expect(3, &[if twice { "stopped; what was committed is kept" } else { "go on with: pipeline resume" }]);
         if !twice {
             let checkpoints = run.join("phases/cold-start/checkpoints");
-            assert_eq!(fs::read_dir(&checkpoints).map(Iterator::count).unwrap_or_default(), 1, "the step was committed");
+            assert_eq!(
+                fs::read_dir(&checkpoints).map(Iterator::count).unwrap_or_default(),
+                1,
+                "the step was committed"
+            );
         }
         let said = folder.run(["resume", &run.to_string_lossy()]);
         said.expect(0, &[if twice { "starts from its beginning" } else { "goes on from its checkpoint" }]);

@@ -54,7 +54,8 @@ fn the_real_questions_go_through_every_part() {
         assert_eq!(line["sampling/sampling_logp_difference/max"].as_f64().unwrap_or_default(), 0.0, "{line}");
     }
     assert!(run.join("rollouts/step-000002.parquet").is_file());
-    let example = &lines(&run.join("events.jsonl")).into_iter().find(|event| event["event"] == "evaluation").unwrap()["examples"][0];
+    let example = &lines(&run.join("events.jsonl")).into_iter().find(|event| event["event"] == "evaluation").unwrap()["examples"]
+        [0];
     let prompt = example["prompt"].as_str().unwrap();
     assert!(prompt.contains("Janet’s ducks lay 16 eggs per day") && prompt.contains("<think>"), "{prompt}");
     assert!(example["reference"].as_str().unwrap().ends_with("#### 18"));

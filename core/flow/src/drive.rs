@@ -149,13 +149,17 @@ impl Drive<'_> {
         for Done { stage, report, seconds } in results {
             for (name, number) in report.metrics {
                 // A second stage of a kind keeps its numbers apart under its own name.
-                let name = if numbers.iter().any(|(other, _)| *other == name) { format!("{stage}/{name}") } else { name };
+                let name =
+                    if numbers.iter().any(|(other, _)| *other == name) { format!("{stage}/{name}") } else { name };
                 numbers.push((name, number));
             }
             timing.push((format!("timing_s/{stage}"), seconds));
             // Where several branches end, the one that learned knows most about the groups.
-            let learned = |groups: &[(Arc<Group>, Vec<f64>)]| groups.iter().any(|(_, advantages)| !advantages.is_empty());
-            if let Some(ended) = report.groups.filter(|ended| groups.is_empty() || (learned(ended) && !learned(&groups))) {
+            let learned =
+                |groups: &[(Arc<Group>, Vec<f64>)]| groups.iter().any(|(_, advantages)| !advantages.is_empty());
+            if let Some(ended) =
+                report.groups.filter(|ended| groups.is_empty() || (learned(ended) && !learned(&groups)))
+            {
                 groups = ended;
             }
             finding = finding.or(report.finding);
@@ -190,7 +194,9 @@ impl Drive<'_> {
         let started = Instant::now();
         let phase = current.phase.name;
         let mut numbers = Numbers::new();
-        for evaluation in current.ready.evaluations.iter().filter(|one| one.is_due(step, current.phase.pipeline.run.steps)) {
+        for evaluation in
+            current.ready.evaluations.iter().filter(|one| one.is_due(step, current.phase.pipeline.run.steps))
+        {
             let name = &evaluation.name;
             let evaluated = evaluation.run(step).map_err(|cause| Error::Stage {
                 stage: format!("evaluation {name}"),
@@ -199,7 +205,12 @@ impl Drive<'_> {
             })?;
             self.run.events().append(
                 "evaluation",
-                &[("phase", json!(phase)), ("step", json!(step)), ("name", json!(name)), ("examples", evaluated.examples)],
+                &[
+                    ("phase", json!(phase)),
+                    ("step", json!(step)),
+                    ("name", json!(name)),
+                    ("examples", evaluated.examples),
+                ],
             )?;
             self.observer.notice(&Event::Evaluated { phase, step, name, metrics: &evaluated.metrics });
             numbers.extend(evaluated.metrics);
@@ -218,7 +229,10 @@ impl Drive<'_> {
         }
         let version = current.ready.trained.as_ref().map_or(0, |model| model.version());
         let state = json!({ "finished": finished, "weights_version": version });
-        current.folder.checkpoints().write(done, pipeline.run.checkpoint.keep, &state, |folder| current.save(folder))?;
+        current
+            .folder
+            .checkpoints()
+            .write(done, pipeline.run.checkpoint.keep, &state, |folder| current.save(folder))?;
         self.observer.notice(&Event::Committed { phase: current.phase.name, step: done });
         Ok(())
     }
@@ -235,7 +249,9 @@ impl Current<'_> {
     fn load(&self, checkpoint: &Checkpoint) -> Result<(), Error> {
         if let Some(model) = &self.ready.trained {
             let version = checkpoint.state["weights_version"].as_u64();
-            model.set_version(version.ok_or_else(|| Error::Resume("the checkpoint has no version of the weights".to_owned()))?);
+            model.set_version(
+                version.ok_or_else(|| Error::Resume("the checkpoint has no version of the weights".to_owned()))?,
+            );
         }
         self.ready.work.iter().try_for_each(|work| work.load(&checkpoint.path))
     }

@@ -58,8 +58,11 @@ impl Plugins {
         let plugin = self.0.get(name)?;
         if plugin.world() != world {
             findings.push(
-                Diagnostic::error("wrong-plugin-world", format!("plugin `{name}` is a {}, a {world} is needed here", plugin.world()))
-                    .at(span.clone(), format!("needs a {world}")),
+                Diagnostic::error(
+                    "wrong-plugin-world",
+                    format!("plugin `{name}` is a {}, a {world} is needed here", plugin.world()),
+                )
+                .at(span.clone(), format!("needs a {world}")),
             );
             return None;
         }
@@ -87,7 +90,13 @@ impl Plugins {
 }
 
 /// Reads rows; what is wrong with the file becomes a finding at `span`.
-pub(crate) fn read_rows(path: &Path, columns: &Columns, limit: Option<usize>, span: &Span, findings: &mut Vec<Diagnostic>) -> Option<Vec<Row>> {
+pub(crate) fn read_rows(
+    path: &Path,
+    columns: &Columns,
+    limit: Option<usize>,
+    span: &Span,
+    findings: &mut Vec<Diagnostic>,
+) -> Option<Vec<Row>> {
     let rows = Rows::read(path).and_then(|rows| feed::rows_from_file(&rows, columns, limit));
     match rows {
         Ok(rows) => Some(rows),
@@ -174,7 +183,10 @@ fn check_stage(phase: &Phase<'_>, name: &str, stage: &Stage, plugins: &Plugins, 
                 StageKind::Dataset(dataset) => Some(dataset.sources.iter().flat_map(|source| &source.columns.fields)),
                 _ => None,
             });
-            if let Some(field) = fields.flatten().find(|field| CollectedRow::COLUMNS.iter().chain(&PROVENANCE).any(|column| column == field)) {
+            if let Some(field) = fields
+                .flatten()
+                .find(|field| CollectedRow::COLUMNS.iter().chain(&PROVENANCE).any(|column| column == field))
+            {
                 let message = format!("the dataset field `{field}` can't be collected by `{name}`");
                 findings.push(
                     Diagnostic::error("reserved-column", message)
@@ -199,7 +211,8 @@ fn check_template(owner: &str, template: Option<&str>, span: &Span, findings: &m
     if let Some(problem) = problem {
         let finding = Diagnostic::error("chat-template", format!("the template `{name}` of `{owner}` can't be used"));
         let known = ChatTemplate::names().join(", ");
-        findings.push(finding.at(span.clone(), problem).help(format!("give the path of a Jinja file, or one of {known}")));
+        findings
+            .push(finding.at(span.clone(), problem).help(format!("give the path of a Jinja file, or one of {known}")));
     }
 }
 
@@ -213,7 +226,8 @@ fn check_model(folder: Option<&PathBuf>, source: &ModelSource) -> Result<(), Str
             (config.clone(), std::iter::once(tokenizer.clone()).chain(chat_template.clone()).collect())
         }
     };
-    let text = std::fs::read_to_string(&config).map_err(|error| format!("failed to read {}: {error}", config.display()))?;
+    let text =
+        std::fs::read_to_string(&config).map_err(|error| format!("failed to read {}: {error}", config.display()))?;
     Config::from_json(&text).map_err(|error| format!("{}: {error}", config.display()))?;
     match needed.iter().find(|path| !path.is_file()) {
         Some(path) => Err(format!("there is no {}", path.display())),

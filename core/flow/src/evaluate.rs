@@ -56,8 +56,12 @@ impl Evaluation {
         }
         if self.spec.greedy {
             let greedy = self.judged(step, 0.0, 1)?;
-            let shares: Vec<f64> =
-                greedy.iter().map(|group| self.right(group)).filter(|right| !right.is_empty()).map(|right| share(&right)).collect();
+            let shares: Vec<f64> = greedy
+                .iter()
+                .map(|group| self.right(group))
+                .filter(|right| !right.is_empty())
+                .map(|right| share(&right))
+                .collect();
             put("greedy", mean(&shares));
         }
         for (i, verifier) in self.verifiers.iter().enumerate().skip(1) {
@@ -126,19 +130,27 @@ impl Evaluation {
                 Ok(())
             };
             let workers: Vec<_> = (0..self.threads).map(|_| scope.spawn(work)).collect();
-            let sampled = sampler::sample(&self.model, &requests, &settings, self.key, step as u32, &stop, &mut |i, completions| {
-                let group = Group {
-                    step,
-                    index: i,
-                    prompt: requests[i].prompt.clone(),
-                    decisions: vec![Decision::Keep; completions.len()],
-                    completions: completions.into_iter().map(Arc::new).collect(),
-                    judgements: Vec::new(),
-                    rewards: Vec::new(),
-                };
-                // A send fails only when every worker has stopped on an error, which is reported below.
-                let _ = sender.send(group);
-            });
+            let sampled = sampler::sample(
+                &self.model,
+                &requests,
+                &settings,
+                self.key,
+                step as u32,
+                &stop,
+                &mut |i, completions| {
+                    let group = Group {
+                        step,
+                        index: i,
+                        prompt: requests[i].prompt.clone(),
+                        decisions: vec![Decision::Keep; completions.len()],
+                        completions: completions.into_iter().map(Arc::new).collect(),
+                        judgements: Vec::new(),
+                        rewards: Vec::new(),
+                    };
+                    // A send fails only when every worker has stopped on an error, which is reported below.
+                    let _ = sender.send(group);
+                },
+            );
             drop(sender);
             for worker in workers {
                 worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;

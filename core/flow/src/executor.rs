@@ -92,7 +92,8 @@ pub(crate) struct Done {
 /// Runs one step. `work` holds one entry for each stage of the plan, in the plan's order.
 pub(crate) fn run_step(plan: &Plan, work: &[Box<dyn Work>], step: u64) -> Result<Vec<Done>, Error> {
     let stages: Vec<_> = plan.order().collect();
-    let mut ends: Vec<_> = stages.iter().map(|_| bounded(CAPACITY)).map(|(sender, receiver)| (sender, Some(receiver))).collect();
+    let mut ends: Vec<_> =
+        stages.iter().map(|_| bounded(CAPACITY)).map(|(sender, receiver)| (sender, Some(receiver))).collect();
     let mut outboxes = Vec::with_capacity(stages.len());
     for (index, _) in &stages {
         let targets = plan.outputs(*index).into_iter().filter_map(|(target, position)| {
@@ -145,6 +146,7 @@ pub(crate) fn run_step(plan: &Plan, work: &[Box<dyn Work>], step: u64) -> Result
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
+    let text =
+        panic.downcast_ref::<&str>().map(|text| (*text).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
     format!("a stage panicked: {}", text.unwrap_or_else(|| "no message".to_owned()))
 }

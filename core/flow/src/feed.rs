@@ -59,7 +59,10 @@ impl Feed {
         match &self.dealer {
             Dealer::Endless(generator) => {
                 let rows = rows_between(generator, step, self.key, first..first + self.rows_per_step as u64)?;
-                rows.into_iter().enumerate().map(|(i, row)| self.prompt(first + i as u64, self.name.clone(), row)).collect()
+                rows.into_iter()
+                    .enumerate()
+                    .map(|(i, row)| self.prompt(first + i as u64, self.name.clone(), row))
+                    .collect()
             }
             Dealer::Rows(sources) => {
                 let mut orders = BTreeMap::new();
@@ -164,7 +167,9 @@ impl Renderer {
         };
         let tokens = tokenizer.encode(&text).map_err(Error::model)?;
         if tokens.is_empty() {
-            return Err(Error::Finding(format!("row {id} of `{source}` makes an empty prompt: a model needs at least one token to go on from")));
+            return Err(Error::Finding(format!(
+                "row {id} of `{source}` makes an empty prompt: a model needs at least one token to go on from"
+            )));
         }
         let mut fields = row.fields;
         let response = fields.iter().position(|(name, _)| name == "response").map(|i| fields.remove(i).1);
@@ -184,9 +189,18 @@ pub(crate) fn rows_from_file(rows: &Rows, columns: &Columns, limit: Option<usize
         .map(|i| {
             let prompt = match rows.require(i, &columns.prompt)? {
                 serde_json::Value::String(content) => vec![Message { role: "user".into(), content }],
-                list @ serde_json::Value::Array(_) => serde_json::from_value(list)
-                    .map_err(|error| rows.row_error(i, &format!("column `{}` is no list of messages with role and content: {error}", columns.prompt)))?,
-                _ => return Err(rows.row_error(i, &format!("column `{}` must hold a string or a list of messages", columns.prompt))),
+                list @ serde_json::Value::Array(_) => serde_json::from_value(list).map_err(|error| {
+                    rows.row_error(
+                        i,
+                        &format!("column `{}` is no list of messages with role and content: {error}", columns.prompt),
+                    )
+                })?,
+                _ => {
+                    return Err(rows.row_error(
+                        i,
+                        &format!("column `{}` must hold a string or a list of messages", columns.prompt),
+                    ));
+                }
             };
             let reference = columns.reference.as_deref().map(|column| text(i, column)).transpose()?;
             let mut fields = Vec::new();

@@ -24,8 +24,10 @@ pub(crate) fn of_groups(groups: &[(Arc<Group>, Vec<f64>)]) -> Vec<(String, f64)>
     }
     put("completions/clipped_ratio", 1.0 - terminated.len() as f64 / lengths.len() as f64);
 
-    let stages: Vec<&str> =
-        groups.first().map(|(group, _)| group.judgements.iter().map(|one| one.stage.as_str()).collect()).unwrap_or_default();
+    let stages: Vec<&str> = groups
+        .first()
+        .map(|(group, _)| group.judgements.iter().map(|one| one.stage.as_str()).collect())
+        .unwrap_or_default();
     for stage in stages {
         let verdicts = groups.iter().flat_map(|(group, _)| group.judgements.iter().filter(|one| one.stage == stage));
         let scores: Vec<f64> = verdicts
@@ -41,14 +43,20 @@ pub(crate) fn of_groups(groups: &[(Arc<Group>, Vec<f64>)]) -> Vec<(String, f64)>
         }
     }
 
-    let rewards: Vec<Vec<f64>> =
-        groups.iter().map(|(group, _)| group.rewards.iter().flatten().copied().collect()).filter(|rewards: &Vec<f64>| !rewards.is_empty()).collect();
+    let rewards: Vec<Vec<f64>> = groups
+        .iter()
+        .map(|(group, _)| group.rewards.iter().flatten().copied().collect())
+        .filter(|rewards: &Vec<f64>| !rewards.is_empty())
+        .collect();
     if !rewards.is_empty() {
         let all: Vec<f64> = rewards.iter().flatten().copied().collect();
         let spreads: Vec<f64> = rewards.iter().map(|rewards| deviation(rewards)).collect();
         put("reward", mean(&all));
         put("reward_std", mean(&spreads));
-        put("frac_reward_zero_std", spreads.iter().filter(|spread| **spread == 0.0).count() as f64 / spreads.len() as f64);
+        put(
+            "frac_reward_zero_std",
+            spreads.iter().filter(|spread| **spread == 0.0).count() as f64 / spreads.len() as f64,
+        );
     }
     let decisions = groups.iter().flat_map(|(group, _)| &group.decisions);
     put("completions/dropped", decisions.filter(|decision| matches!(decision, Decision::Drop(_))).count() as f64);

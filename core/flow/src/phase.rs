@@ -72,7 +72,10 @@ impl Phase<'_> {
             Some(Origin::Phase(name)) => {
                 let latest = run.phase(Some(name))?.checkpoints().latest()?;
                 let checkpoint = latest.checkpoint.ok_or_else(|| {
-                    Error::Resume(format!("the last checkpoint of the phase `{name}` is gone: `{}` can't start", self.name))
+                    Error::Resume(format!(
+                        "the last checkpoint of the phase `{name}` is gone: `{}` can't start",
+                        self.name
+                    ))
                 })?;
                 Some(checkpoint.path)
             }
@@ -87,7 +90,9 @@ impl Phase<'_> {
                     .map(|phase| phase.collected(run))
                     .transpose()?
                     .flatten()
-                    .ok_or_else(|| Error::Defect(format!("the phase `{name}` passed validation but collects nothing")))?,
+                    .ok_or_else(|| {
+                        Error::Defect(format!("the phase `{name}` passed validation but collects nothing"))
+                    })?,
             };
             data.insert(stage.clone(), path);
         }
@@ -99,6 +104,9 @@ impl Phase<'_> {
             StageKind::Collect(collect) => Some(collect.path.to_string_lossy()),
             _ => None,
         });
-        Ok(name.map(|name| run.phase(self.folder).and_then(|phase| phase.collected(&name))).transpose()?.map(|collected| collected.path()))
+        Ok(name
+            .map(|name| run.phase(self.folder).and_then(|phase| phase.collected(&name)))
+            .transpose()?
+            .map(|collected| collected.path()))
     }
 }

@@ -27,8 +27,7 @@ impl<'a> Plan<'a> {
     /// verify stage without inputs serves evaluations only, and has no part in a step.
     pub fn new(pipeline: &'a Pipeline) -> Result<Self, Error> {
         let mut graph = DiGraph::new();
-        let in_step =
-            |stage: &Stage| !(matches!(stage.kind, StageKind::Verify(_)) && stage.inputs.is_empty());
+        let in_step = |stage: &Stage| !(matches!(stage.kind, StageKind::Verify(_)) && stage.inputs.is_empty());
         let nodes: IndexMap<&str, NodeIndex> = pipeline
             .stages
             .iter()
@@ -43,8 +42,9 @@ impl<'a> Plan<'a> {
                 graph.add_edge(*from, *to, position);
             }
         }
-        let order = toposort(&graph, None)
-            .map_err(|cycle| Error::Defect(format!("a cycle at `{}` passed validation", graph[cycle.node_id()].name)))?;
+        let order = toposort(&graph, None).map_err(|cycle| {
+            Error::Defect(format!("a cycle at `{}` passed validation", graph[cycle.node_id()].name))
+        })?;
         Ok(Self { graph, order })
     }
 

@@ -86,7 +86,10 @@ pub(crate) fn prepare<'a>(phase: &Phase<'a>, takeover: &Takeover, host: &Host) -
         models.insert(name, Arc::new(loaded.map_err(|error| Error::Model(format!("model `{name}`: {error}")))?));
     }
     let model = |name: &str| -> Result<Arc<Model>, Error> {
-        models.get(name).cloned().ok_or_else(|| Error::Defect(format!("model `{name}` passed validation but does not exist")))
+        models
+            .get(name)
+            .cloned()
+            .ok_or_else(|| Error::Defect(format!("model `{name}` passed validation but does not exist")))
     };
     let refused = || Error::Defect("a plugin's configuration passed the checks and was then refused".to_owned());
     let max_tokens = |name: &str| match plan.sample_before(name) {
@@ -94,7 +97,8 @@ pub(crate) fn prepare<'a>(phase: &Phase<'a>, takeover: &Takeover, host: &Host) -
         None => Schedule { points: vec![(0, 0.0)] },
     };
     let verify_stage = |name: &str, verify: &spec::Verify, findings: &mut Vec<Diagnostic>| -> Option<VerifyStage> {
-        let plugin = plugins.configure(&verify.plugin, World::Verifier, &verify.config, &verify.config_span, findings)?;
+        let plugin =
+            plugins.configure(&verify.plugin, World::Verifier, &verify.config, &verify.config_span, findings)?;
         Some(VerifyStage {
             name: name.to_owned(),
             spec: verify.clone(),
@@ -109,7 +113,9 @@ pub(crate) fn prepare<'a>(phase: &Phase<'a>, takeover: &Takeover, host: &Host) -
     for (_, node) in plan.order() {
         let (name, key) = (node.name, seeds.derive(node.name));
         let source_model = || {
-            plan.model_after(name).ok_or_else(|| Error::Defect(format!("no model takes the rows of `{name}`"))).and_then(&model)
+            plan.model_after(name)
+                .ok_or_else(|| Error::Defect(format!("no model takes the rows of `{name}`")))
+                .and_then(&model)
         };
         let stage: Option<Box<dyn Work>> = match &node.stage.kind {
             StageKind::Dataset(dataset) => {
@@ -128,7 +134,13 @@ pub(crate) fn prepare<'a>(phase: &Phase<'a>, takeover: &Takeover, host: &Host) -
                 }
             }
             StageKind::Generate(generate) => {
-                match plugins.configure(&generate.plugin, World::Generator, &generate.config, &generate.config_span, &mut findings) {
+                match plugins.configure(
+                    &generate.plugin,
+                    World::Generator,
+                    &generate.config,
+                    &generate.config_span,
+                    &mut findings,
+                ) {
                     Some(plugin) => {
                         let dealer = match generate.count {
                             Some(count) => Dealer::Rows(vec![Source {
@@ -138,7 +150,9 @@ pub(crate) fn prepare<'a>(phase: &Phase<'a>, takeover: &Takeover, host: &Host) -
                             }]),
                             None => Dealer::Endless(plugin),
                         };
-                        Some(Box::new(SourceStage { feed: Feed::new(key, name, &generate.feed, dealer, &*source_model()?)? }))
+                        Some(Box::new(SourceStage {
+                            feed: Feed::new(key, name, &generate.feed, dealer, &*source_model()?)?,
+                        }))
                     }
                     None => None,
                 }
@@ -250,7 +264,15 @@ pub(crate) fn prepare<'a>(phase: &Phase<'a>, takeover: &Takeover, host: &Host) -
                 _ => None,
             })
             .collect();
-        evaluations.push(Evaluation { name: name.clone(), spec: evaluation.clone(), model, questions, verifiers, key, threads });
+        evaluations.push(Evaluation {
+            name: name.clone(),
+            spec: evaluation.clone(),
+            model,
+            questions,
+            verifiers,
+            key,
+            threads,
+        });
     }
     if !findings.is_empty() {
         return Err(Error::Environment(findings));
@@ -269,7 +291,9 @@ fn device(device: spec::Device) -> Result<Device, Error> {
         spec::Device::Cpu => Ok(Device::Cpu),
         spec::Device::Auto => Ok(Device::cuda_if_available(0).unwrap_or(Device::Cpu)),
         spec::Device::Cuda => Device::new_cuda(0).map_err(|error| {
-            Error::Model(format!("no CUDA device can be used: {error}; build with `--features cuda`, or say `device = \"cpu\"`"))
+            Error::Model(format!(
+                "no CUDA device can be used: {error}; build with `--features cuda`, or say `device = \"cpu\"`"
+            ))
         }),
     }
 }

@@ -209,7 +209,9 @@ fn locate(run: &RunFolder, phases: &[Phase<'_>], observer: &dyn Observer) -> Res
         if latest.checkpoint.is_none() && !latest.damaged.is_empty() {
             let advice = "to run it from the start, use `pipeline run`";
             let name = phase.name;
-            return Err(Error::Resume(format!("no checkpoint of `{name}` is left that could be resumed from; {advice}")));
+            return Err(Error::Resume(format!(
+                "no checkpoint of `{name}` is left that could be resumed from; {advice}"
+            )));
         }
         let finished = latest.checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.state["finished"] == json!(true));
         if let Some(Checkpoint { mark, .. }) = &latest.checkpoint {
@@ -229,17 +231,17 @@ fn locate(run: &RunFolder, phases: &[Phase<'_>], observer: &dyn Observer) -> Res
 /// The folder is no run's.
 pub fn origin(folder: &Path) -> Result<Origin, Error> {
     let path = folder.join("events.jsonl");
-    let unknown = |why: String| Error::Resume(format!("{} is no run's folder that can be resumed: {why}", folder.display()));
-    let text = std::fs::read_to_string(&path).map_err(|error| unknown(format!("events.jsonl can't be read: {error}")))?;
+    let unknown =
+        |why: String| Error::Resume(format!("{} is no run's folder that can be resumed: {why}", folder.display()));
+    let text =
+        std::fs::read_to_string(&path).map_err(|error| unknown(format!("events.jsonl can't be read: {error}")))?;
     let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let started = events
-        .filter(|event| event["event"] == STARTED)
-        .find_map(|event| {
-            Some(Origin {
-                folder: serde_json::from_value(event["folder"].clone()).ok()?,
-                file: serde_json::from_value(event["file"].clone()).ok()?,
-                overrides: serde_json::from_value(event["overrides"].clone()).ok()?,
-            })
-        });
+    let started = events.filter(|event| event["event"] == STARTED).find_map(|event| {
+        Some(Origin {
+            folder: serde_json::from_value(event["folder"].clone()).ok()?,
+            file: serde_json::from_value(event["file"].clone()).ok()?,
+            overrides: serde_json::from_value(event["overrides"].clone()).ok()?,
+        })
+    });
     started.ok_or_else(|| unknown("its events don't say how it was started".to_owned()))
 }

@@ -39,7 +39,8 @@ impl Work for FilterStage {
                 }
             }
         }
-        let kept_after = groups.iter().flat_map(|group| &group.decisions).filter(|decision| **decision == Decision::Keep).count();
+        let kept_after =
+            groups.iter().flat_map(|group| &group.decisions).filter(|decision| **decision == Decision::Keep).count();
         groups.iter().try_for_each(|group| outbox.send(group))?;
         let metrics = vec![(format!("filter/{}/dropped", self.name), (kept_before - kept_after) as f64)];
         Ok(Report { metrics, ..Report::default() })
@@ -54,14 +55,25 @@ fn apply(rule: DropRule, group: &mut Group) {
     let live = |decision: &Decision| !matches!(decision, Decision::Drop(_));
     match rule {
         DropRule::EqualRewards => {
-            let mut rewards = group.rewards.iter().zip(&group.decisions).filter(|(_, decision)| live(decision)).filter_map(|(reward, _)| *reward);
+            let mut rewards = group
+                .rewards
+                .iter()
+                .zip(&group.decisions)
+                .filter(|(_, decision)| live(decision))
+                .filter_map(|(reward, _)| *reward);
             let first = rewards.next();
             if first.is_none_or(|first| rewards.all(|reward| reward == first)) {
                 drop_where(group, |_, _| true, "all rewards of the group are equal");
             }
         }
-        DropRule::Truncated => drop_where(group, |group, i| group.completions[i].finish == Finish::Length, "cut at the length limit"),
-        DropRule::NonPositive => drop_where(group, |group, i| group.rewards[i].is_none_or(|reward| reward <= 0.0), "its reward is not above 0"),
+        DropRule::Truncated => {
+            drop_where(group, |group, i| group.completions[i].finish == Finish::Length, "cut at the length limit")
+        }
+        DropRule::NonPositive => drop_where(
+            group,
+            |group, i| group.rewards[i].is_none_or(|reward| reward <= 0.0),
+            "its reward is not above 0",
+        ),
     }
 }
 

@@ -84,7 +84,8 @@ impl GrpoStage {
             let reference = match &self.reference {
                 Some(reference) => {
                     let model = reference.model.lock().unwrap_or_else(PoisonError::into_inner);
-                    let walk = model.logprobs(&sequences[pass.clone()], temperature, Walk::Frozen).map_err(Error::model)?;
+                    let walk =
+                        model.logprobs(&sequences[pass.clone()], temperature, Walk::Frozen).map_err(Error::model)?;
                     Some(walk.values.to_vec1::<f32>().map_err(Error::model)?)
                 }
                 None => None,
@@ -128,7 +129,11 @@ impl Work for GrpoStage {
             && step > 0
             && step % every == 0
         {
-            model.lock().unwrap_or_else(PoisonError::into_inner).copy_from(&self.learner.model).map_err(Error::model)?;
+            model
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .copy_from(&self.learner.model)
+                .map_err(Error::model)?;
         }
         let advantages: Vec<Vec<f64>> = groups.iter().map(|group| self.advantages(group)).collect();
         let kept = |group: &Group, i: usize| group.decisions[i] == Decision::Keep;
@@ -191,7 +196,8 @@ impl Work for GrpoStage {
         if let Some(reference) = self.reference.as_ref().filter(|reference| reference.saved) {
             let folder = folder.join(format!("reference-{}", self.learner.stage));
             let model = Model::load(&folder, self.learner.model.device()).map_err(Error::model)?;
-            *reference.model.lock().unwrap_or_else(PoisonError::into_inner) = model.frozen_copy().map_err(Error::model)?;
+            *reference.model.lock().unwrap_or_else(PoisonError::into_inner) =
+                model.frozen_copy().map_err(Error::model)?;
         }
         Ok(())
     }

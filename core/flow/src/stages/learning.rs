@@ -43,8 +43,9 @@ impl Learner {
             min_ratio: optimizer.min_ratio,
         };
         let [beta1, beta2] = optimizer.betas;
-        let adamw = AdamW::new(&model.params(), (beta1, beta2), optimizer.epsilon, optimizer.weight_decay, Model::decays)
-            .map_err(Error::model)?;
+        let adamw =
+            AdamW::new(&model.params(), (beta1, beta2), optimizer.epsilon, optimizer.weight_decay, Model::decays)
+                .map_err(Error::model)?;
         Ok(Self { stage: stage.to_owned(), model, spec: spec.clone(), schedule, optimizer: Mutex::new(adamw) })
     }
 
@@ -76,10 +77,8 @@ impl Learner {
             add_load(&mut load, &walk.expert_load);
         }
         let optimizer = &self.spec.optimizer;
-        let stats = self
-            .optimizer()
-            .step(&params, self.schedule.at(step), optimizer.clip_norm)
-            .map_err(Error::model)?;
+        let stats =
+            self.optimizer().step(&params, self.schedule.at(step), optimizer.clip_norm).map_err(Error::model)?;
         if let Some(name) = stats.missing.first() {
             return Err(Error::Defect(format!("tensor `{name}` received no gradient in stage `{}`", self.stage)));
         }
@@ -97,8 +96,12 @@ impl Learner {
     /// Writes the optimiser's state into a checkpoint.
     pub fn save(&self, folder: &Path) -> Result<(), Error> {
         let state = self.optimizer().state().map_err(Error::model)?;
-        safetensors::serialize_to_file(state.iter().map(|(name, tensor)| (name.as_str(), tensor)), None, &self.file(folder))
-            .map_err(|error| Error::Model(format!("failed to write {}: {error}", self.file(folder).display())))
+        safetensors::serialize_to_file(
+            state.iter().map(|(name, tensor)| (name.as_str(), tensor)),
+            None,
+            &self.file(folder),
+        )
+        .map_err(|error| Error::Model(format!("failed to write {}: {error}", self.file(folder).display())))
     }
 
     /// Takes the optimiser's state from a checkpoint.

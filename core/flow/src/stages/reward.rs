@@ -37,7 +37,10 @@ impl RewardStage {
         for branch in branches {
             if let Some(joined) = &mut joined {
                 // Branches share what was found before they parted.
-                let new = branch.judgements.iter().filter(|one| !joined.judgements.iter().any(|other| Arc::ptr_eq(one, other)));
+                let new = branch
+                    .judgements
+                    .iter()
+                    .filter(|one| !joined.judgements.iter().any(|other| Arc::ptr_eq(one, other)));
                 let new: Vec<Arc<Judgement>> = new.cloned().collect();
                 joined.judgements.extend(new);
             }

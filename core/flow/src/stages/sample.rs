@@ -39,20 +39,24 @@ impl Work for SampleStage {
             .collect();
         let stop = AtomicBool::new(false);
         let mut sent = Ok(());
-        let stats = sampler::sample(&self.model, &requests, &settings, self.key, step as u32, &stop, &mut |i, completions| {
-            if sent.is_err() {
-                return;
-            }
-            let mut group = Group::clone(&groups[i]);
-            group.decisions = vec![Decision::Keep; completions.len()];
-            group.completions = completions.into_iter().map(Arc::new).collect();
-            sent = outbox.send(&Arc::new(group));
-            if sent.is_err() {
-                stop.store(true, Ordering::Relaxed);
-            }
-        })
-        .map_err(Error::model)?;
+        let stats =
+            sampler::sample(&self.model, &requests, &settings, self.key, step as u32, &stop, &mut |i, completions| {
+                if sent.is_err() {
+                    return;
+                }
+                let mut group = Group::clone(&groups[i]);
+                group.decisions = vec![Decision::Keep; completions.len()];
+                group.completions = completions.into_iter().map(Arc::new).collect();
+                sent = outbox.send(&Arc::new(group));
+                if sent.is_err() {
+                    stop.store(true, Ordering::Relaxed);
+                }
+            })
+            .map_err(Error::model)?;
         sent?;
-        Ok(Report { metrics: vec![("num_tokens".into(), (stats.tokens + stats.prompt_tokens) as f64)], ..Report::default() })
+        Ok(Report {
+            metrics: vec![("num_tokens".into(), (stats.tokens + stats.prompt_tokens) as f64)],
+            ..Report::default()
+        })
     }
 }

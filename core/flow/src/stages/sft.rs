@@ -19,10 +19,9 @@ impl Work for SftStage {
             return Err(Error::Downstream);
         }
         let tokenizer = &self.learner.model.tokenizer;
-        let end = *tokenizer
-            .eos_ids()
-            .first()
-            .ok_or_else(|| Error::Model("the model has no end-of-sequence token: set `eos_token_id` in its config.json".into()))?;
+        let end = *tokenizer.eos_ids().first().ok_or_else(|| {
+            Error::Model("the model has no end-of-sequence token: set `eos_token_id` in its config.json".into())
+        })?;
         let mut texts: Vec<(Vec<u32>, usize)> = Vec::with_capacity(groups.len());
         for group in &groups {
             let prompt = &group.prompt;

@@ -30,7 +30,8 @@ struct Tally {
 impl VerifyStage {
     /// The verdicts for a group, after `on_undecided`.
     pub fn judge(&self, group: &Group, context: &Context) -> Result<Judgement, Error> {
-        let covered = self.spec.sources.as_ref().is_none_or(|sources| sources.iter().any(|name| **name == *group.prompt.source));
+        let covered =
+            self.spec.sources.as_ref().is_none_or(|sources| sources.iter().any(|name| **name == *group.prompt.source));
         let verdicts = if covered {
             let _span = tracing::debug_span!("verify", stage = self.name, group = group.index).entered();
             self.plugin.verify(context, group)?
@@ -76,7 +77,10 @@ impl Work for VerifyStage {
         };
         let results: Vec<Result<(), Error>> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..self.threads).map(|_| scope.spawn(worker)).collect();
-            threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .collect()
         });
         // An error of the plugin's is the cause; that the next stage is gone is only its consequence.
         let mut gone = Ok(());

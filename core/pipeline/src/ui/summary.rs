@@ -69,7 +69,9 @@ fn phases(metrics: &[Line], timing: &[Line]) -> IndexMap<String, Phase> {
         }
     }
     for line in timing {
-        let Some(phase) = line.get("phase").and_then(Value::as_str).and_then(|name| phases.get_mut(name)) else { continue };
+        let Some(phase) = line.get("phase").and_then(Value::as_str).and_then(|name| phases.get_mut(name)) else {
+            continue;
+        };
         let number = |name: &str| line.get(name).and_then(Value::as_f64).unwrap_or_default();
         phase.step_seconds += number("step_time");
         phase.seconds += number("step_time") + number("timing_s/evaluations");
@@ -137,7 +139,9 @@ fn examples(events: &[Line]) -> String {
     // A resumed run has evaluated some steps twice, with the same result.
     let mut by_name: BTreeMap<String, BTreeMap<u64, &Value>> = BTreeMap::new();
     for event in of_evaluations().filter(|event| text_of(event, "phase").as_deref() == Some(&phase)) {
-        let (Some(name), Some(step)) = (text_of(event, "name"), event.get("step").and_then(Value::as_u64)) else { continue };
+        let (Some(name), Some(step)) = (text_of(event, "name"), event.get("step").and_then(Value::as_u64)) else {
+            continue;
+        };
         if let Some(examples) = event.get("examples") {
             by_name.entry(name).or_default().insert(step, examples);
         }
@@ -189,9 +193,14 @@ mod tests {
         let metrics = [
             line(r#"{"phase":"reason","step":0,"eval/sums/pass@1":0.25,"eval/sums/greedy":0.5}"#),
             line(r#"{"phase":"reason","step":1,"reward":0.5,"num_tokens":100,"completions/mean_length":10}"#),
-            line(r#"{"phase":"reason","step":2,"reward":1.0,"num_tokens":300,"completions/mean_length":12,"completions/clipped_ratio":0.125,"eval/sums/pass@1":0.875,"eval/sums/greedy":1}"#),
+            line(
+                r#"{"phase":"reason","step":2,"reward":1.0,"num_tokens":300,"completions/mean_length":12,"completions/clipped_ratio":0.125,"eval/sums/pass@1":0.875,"eval/sums/greedy":1}"#,
+            ),
         ];
-        let timing = [line(r#"{"phase":"reason","step":1,"step_time":1.5}"#), line(r#"{"phase":"reason","step":2,"step_time":0.5,"timing_s/evaluations":3}"#)];
+        let timing = [
+            line(r#"{"phase":"reason","step":1,"step_time":1.5}"#),
+            line(r#"{"phase":"reason","step":2,"step_time":0.5,"timing_s/evaluations":3}"#),
+        ];
         let table = table(&phases(&metrics, &timing));
         let expected = "\
 phase   steps  evaluation   before  after  reward  length  truncated  tokens/s  seconds
@@ -208,7 +217,8 @@ reason      2  sums/pass@1   0.250  0.875   0.750    12.0      0.125       200  
                 r#"{{"event":"evaluation","phase":"{phase}","step":{step},"name":"sums","examples":[{{"prompt":"1+1=","text":"{text}","right":{right}}}]}}"#
             ))
         };
-        let events = [event("a", 0, "x", false), event("b", 0, "3", false), event("b", 5, "2", true), event("b", 5, "2", true)];
+        let events =
+            [event("a", 0, "x", false), event("b", 0, "3", false), event("b", 5, "2", true), event("b", 5, "2", true)];
         let text = examples(&events);
         assert_eq!(
             text,

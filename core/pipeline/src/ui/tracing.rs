@@ -12,7 +12,8 @@ pub fn start(log: Option<&str>, trace: Option<&Path>) -> anyhow::Result<Option<t
     if log.is_none() && trace.is_none() {
         return Ok(None);
     }
-    let filter = EnvFilter::try_new(log.unwrap_or("off")).context("`--log` takes a level or a filter such as `flow=debug`")?;
+    let filter =
+        EnvFilter::try_new(log.unwrap_or("off")).context("`--log` takes a level or a filter such as `flow=debug`")?;
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_span_events(tracing_subscriber::fmt::format::FmtSpan::CLOSE)
