@@ -25,13 +25,13 @@ fn the_quickstart_runs_and_leaves_what_it_promises() {
     let metrics = lines(&run.join("metrics.jsonl"));
     let of = |phase: &str| metrics.iter().filter(|line| line["phase"] == phase).collect::<Vec<_>>();
     let (cold, reason) = (of("cold-start"), of("reason"));
-    assert_eq!(cold.len(), 5);
+    assert_eq!(cold.len(), 6, "five steps and the evaluation before them");
     assert_eq!(reason.len(), 7, "six steps and the evaluation before them");
     assert!(
-        cold[4]["loss"].as_f64() < cold[0]["loss"].as_f64(),
+        cold[5]["loss"].as_f64() < cold[1]["loss"].as_f64(),
         "the loss falls from {} to {}",
-        cold[0]["loss"],
-        cold[4]["loss"]
+        cold[1]["loss"],
+        cold[5]["loss"]
     );
     for line in &reason[1..] {
         // One mind: the learner's log-probabilities are the sampler's.

@@ -37,7 +37,7 @@ impl Evaluation {
     pub fn is_due(&self, step: u64, steps: u64) -> bool {
         (step == 0 && self.spec.at_start)
             || (step == steps && self.spec.at_end)
-            || (step > 0 && step < steps && self.spec.every.is_some_and(|every| step % every == 0))
+            || (step > 0 && step < steps && self.spec.every.is_some_and(|every| step.is_multiple_of(every)))
     }
 
     /// Samples and judges all questions after `step` steps.

@@ -53,11 +53,14 @@ pub(crate) struct Report {
 }
 
 /// What a stage receives.
-pub(crate) struct Inbox(Receiver<(usize, Arc<Group>)>);
+pub(crate) struct Inbox(Receiver<Delivery>);
+
+/// A group and the position of the input that it came by.
+type Delivery = (usize, Arc<Group>);
 
 impl Inbox {
     /// Groups with the position of the input that they came by, as they come.
-    pub fn iter(&self) -> impl Iterator<Item = (usize, Arc<Group>)> {
+    pub fn iter(&self) -> impl Iterator<Item = Delivery> {
         self.0.iter()
     }
 
@@ -70,7 +73,7 @@ impl Inbox {
 }
 
 /// Where a stage's groups go.
-pub(crate) struct Outbox(Vec<(usize, Sender<(usize, Arc<Group>)>)>);
+pub(crate) struct Outbox(Vec<(usize, Sender<Delivery>)>);
 
 impl Outbox {
     /// Hands a group to every stage that follows; waits while one of them is busy.

@@ -113,12 +113,8 @@ fn advice(kind: Option<ErrorKind>) -> &'static str {
         Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
             "; free some space there and resume, nothing that was committed is lost"
         }
-        Some(ErrorKind::ReadOnlyFilesystem) => {
-            "; choose a folder that can be written with `--set run.dir=DIR`, nothing that was committed is lost"
-        }
-        Some(ErrorKind::PermissionDenied) => {
-            "; check who owns it, or choose another folder with `--set run.dir=DIR`, nothing that was committed is lost"
-        }
+        Some(ErrorKind::ReadOnlyFilesystem) => "; choose a folder that can be written with `--set run.dir=DIR`",
+        Some(ErrorKind::PermissionDenied) => "; check who owns it, or choose another folder with `--set run.dir=DIR`",
         _ => "",
     }
 }

@@ -127,7 +127,7 @@ impl Work for GrpoStage {
         }
         if let Some(Reference { model, refresh_every: Some(every), .. }) = &self.reference
             && step > 0
-            && step % every == 0
+            && step.is_multiple_of(*every)
         {
             model
                 .lock()

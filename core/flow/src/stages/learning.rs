@@ -10,6 +10,9 @@ use model::{LogProbs, Model, Sequence, Walk};
 
 use crate::error::Error;
 
+/// The part of a minibatch's loss that a range of its sequences makes.
+type Loss<'a> = dyn FnMut(Range<usize>, &LogProbs) -> Result<Tensor, Error> + 'a;
+
 /// A model that learns and the state of its optimiser.
 pub(crate) struct Learner {
     pub stage: String,
@@ -61,7 +64,7 @@ impl Learner {
         step: u64,
         sequences: &[Sequence<'_>],
         temperature: f64,
-        loss: &mut dyn FnMut(Range<usize>, &LogProbs) -> Result<Tensor, Error>,
+        loss: &mut Loss<'_>,
     ) -> Result<Updated, Error> {
         let params = self.model.params();
         params.iter().for_each(kernels::Param::zero_grad);

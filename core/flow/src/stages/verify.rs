@@ -38,16 +38,17 @@ impl VerifyStage {
         } else {
             vec![Verdict::NotApplicable; group.completions.len()]
         };
-        if self.spec.on_undecided == OnUndecided::Fail {
-            if let Some((number, reason)) = verdicts.iter().enumerate().find_map(|(i, verdict)| match verdict {
-                Verdict::Undecided(reason) => Some((i, reason)),
-                _ => None,
-            }) {
-                return Err(Error::Finding(format!(
-                    "completion {number} of prompt {} (row {} of `{}`) is undecided and `on_undecided` is \"fail\": {reason}",
-                    group.index, group.prompt.id, group.prompt.source
-                )));
-            }
+        let mut reasons = verdicts.iter().enumerate().filter_map(|(i, verdict)| match verdict {
+            Verdict::Undecided(reason) => Some((i, reason)),
+            _ => None,
+        });
+        if self.spec.on_undecided == OnUndecided::Fail
+            && let Some((number, reason)) = reasons.next()
+        {
+            return Err(Error::Finding(format!(
+                "completion {number} of prompt {} (row {} of `{}`) is undecided and `on_undecided` is \"fail\": {reason}",
+                group.index, group.prompt.id, group.prompt.source
+            )));
         }
         Ok(Judgement { stage: self.name.clone(), verdicts })
     }

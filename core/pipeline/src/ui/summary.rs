@@ -88,11 +88,10 @@ fn table(phases: &IndexMap<String, Phase>) -> String {
     for (name, phase) in phases {
         let mean_reward = phase.rewards.iter().sum::<f64>() / phase.rewards.len() as f64;
         let mut evaluations = phase.evaluations.iter();
-        let mut next = || match evaluations.next() {
-            Some((name, (before, after))) => {
-                Some([name.trim_start_matches("eval/").to_owned(), format!("{before:.3}"), format!("{after:.3}")])
-            }
-            None => None,
+        let mut next = || {
+            evaluations.next().map(|(name, (before, after))| {
+                [name.trim_start_matches("eval/").to_owned(), format!("{before:.3}"), format!("{after:.3}")]
+            })
         };
         let [evaluation, before, after] = next().unwrap_or_else(|| ["-", "-", "-"].map(str::to_owned));
         rows.push([
@@ -135,7 +134,9 @@ fn table(phases: &IndexMap<String, Phase>) -> String {
 fn examples(events: &[Line]) -> String {
     let text_of = |event: &Line, key: &str| event.get(key).and_then(Value::as_str).map(str::to_owned);
     let of_evaluations = || events.iter().filter(|event| text_of(event, "event").as_deref() == Some("evaluation"));
-    let Some(phase) = of_evaluations().last().and_then(|event| text_of(event, "phase")) else { return String::new() };
+    let Some(phase) = of_evaluations().next_back().and_then(|event| text_of(event, "phase")) else {
+        return String::new();
+    };
     // A resumed run has evaluated some steps twice, with the same result.
     let mut by_name: BTreeMap<String, BTreeMap<u64, &Value>> = BTreeMap::new();
     for event in of_evaluations().filter(|event| text_of(event, "phase").as_deref() == Some(&phase)) {
