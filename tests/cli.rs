@@ -332,6 +332,26 @@ data = { rows = "phase:select" }
 }
 
 #[test]
+fn a_model_is_tuned_on_the_completions_that_were_kept() {
+    let (before, _) =
+        pipeline(NUMBER).split_once("[stages.update]").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    let imitate = "[stages.keep]\ntype = \"filter\"\ninputs = [\"reward\"]\ndrop = [\"truncated\"]\n\n\
+        [stages.imitate]\ntype = \"sft\"\ninputs = [\"keep\"]\nmodel = \"policy\"\n\
+        optimizer = { learning_rate = 1e-3 }\n";
+    let folder = folder(&format!("{before}{imitate}"));
+    folder.run(["run", "file.toml"]).expect(0, &["loss"]);
+    let run = folder.path("runs/small/0001");
+    for line in lines(&run.join("metrics.jsonl")) {
+        let cut = line["completions/clipped_ratio"].as_f64().unwrap();
+        assert_eq!(line["completions/dropped"], 8.0 * cut, "{line}");
+        // Each of those that are left is learned with its prompt, up to the end-of-sequence token.
+        assert!(line["num_targets"].as_f64().unwrap() >= 8.0 * (1.0 - cut), "{line}");
+        assert_eq!(line["loss"].as_f64().unwrap() > 0.0, cut < 1.0, "{line}");
+    }
+    assert!(run.join("rollouts/step-000002.parquet").is_file());
+}
+
+#[test]
 fn the_committed_schema_is_what_the_binary_prints() {
     let said = Folder::new().run(["schema"]);
     assert_eq!(said.code, Some(0));

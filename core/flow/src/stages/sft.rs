@@ -1,6 +1,6 @@
-//! `sft`: supervised fine-tuning on each row's response.
+//! `sft`: supervised fine-tuning, on each row's response or on the completions that were kept.
 
-use base::RngKey;
+use base::{Decision, Finish, Group, RngKey};
 use model::Sequence;
 
 use crate::error::Error;
@@ -12,29 +12,52 @@ pub(crate) struct SftStage {
     pub key: RngKey,
 }
 
+/// Tokens of a conversation, and where what is learned begins.
+type Text = (Vec<u32>, usize);
+
+impl SftStage {
+    fn texts(&self, group: &Group) -> Result<Vec<Text>, Error> {
+        let prompt = &group.prompt;
+        if !group.completions.is_empty() {
+            // Another model may have written them: only text means the same to both.
+            let tokens = self.learner.model.tokenizer.encode(&prompt.text).map_err(Error::model)?;
+            let kept =
+                group.completions.iter().zip(&group.decisions).filter(|(_, decision)| **decision == Decision::Keep);
+            return kept
+                .map(|(completion, _)| self.text(&tokens, &completion.text, completion.finish == Finish::Stop))
+                .collect();
+        }
+        let response = prompt.response.as_deref().ok_or_else(|| {
+            Error::Finding(format!(
+                "row {} of `{}` has no response to learn: name its column in `columns.response`",
+                prompt.id, prompt.source
+            ))
+        })?;
+        Ok(vec![self.text(&prompt.tokens, response, true)?])
+    }
+
+    fn text(&self, prompt: &[u32], response: &str, ended: bool) -> Result<Text, Error> {
+        let tokenizer = &self.learner.model.tokenizer;
+        let mut tokens = prompt.to_vec();
+        tokens.extend(tokenizer.encode(response).map_err(Error::model)?);
+        if ended {
+            tokens.push(*tokenizer.eos_ids().first().ok_or_else(|| {
+                Error::Model("the model has no end-of-sequence token: set `eos_token_id` in its config.json".into())
+            })?);
+        }
+        Ok((tokens, prompt.len()))
+    }
+}
+
 impl Work for SftStage {
     fn run(&self, step: u64, inbox: Inbox, _outbox: Outbox) -> Result<Report, Error> {
         let groups = inbox.whole_step();
         if groups.is_empty() {
             return Err(Error::Downstream);
         }
-        let tokenizer = &self.learner.model.tokenizer;
-        let end = *tokenizer.eos_ids().first().ok_or_else(|| {
-            Error::Model("the model has no end-of-sequence token: set `eos_token_id` in its config.json".into())
-        })?;
-        let mut texts: Vec<(Vec<u32>, usize)> = Vec::with_capacity(groups.len());
+        let mut texts = Vec::with_capacity(groups.len());
         for group in &groups {
-            let prompt = &group.prompt;
-            let response = prompt.response.as_deref().ok_or_else(|| {
-                Error::Finding(format!(
-                    "row {} of `{}` has no response to learn: name its column in `columns.response`",
-                    prompt.id, prompt.source
-                ))
-            })?;
-            let mut tokens = prompt.tokens.clone();
-            tokens.extend(tokenizer.encode(response).map_err(Error::model)?);
-            tokens.push(end);
-            texts.push((tokens, prompt.tokens.len()));
+            texts.extend(self.texts(group)?);
         }
 
         let (mut loss_sum, mut targets_all, mut tokens_all, mut norms, mut violations) = (0.0, 0, 0, 0.0, 0.0);
@@ -55,7 +78,7 @@ impl Work for SftStage {
             norms += updated.grad_norm;
             violations += updated.max_violation;
         }
-        let count = batches.len() as f64;
+        let count = batches.len().max(1) as f64;
         let metrics = vec![
             ("loss".into(), loss_sum / count),
             ("num_tokens".into(), tokens_all as f64),
@@ -64,7 +87,9 @@ impl Work for SftStage {
             ("learning_rate".into(), self.learner.learning_rate(step)),
             ("max_vio/mean".into(), violations / count),
         ];
-        Ok(Report { metrics, ..Report::default() })
+        let sampled = groups.iter().any(|group| !group.completions.is_empty());
+        let groups = sampled.then(|| groups.into_iter().map(|group| (group, Vec::new())).collect());
+        Ok(Report { metrics, groups, finding: None })
     }
 
     fn save(&self, folder: &std::path::Path) -> Result<(), Error> {
