@@ -411,4 +411,23 @@ pub(crate) mod tests {
         LEVEL.store(level as u8, Ordering::Relaxed);
         guard
     }
+
+    #[test]
+    fn the_instruction_set_changes_no_bit_of_a_network() {
+        use crate::common::network::Network;
+
+        let (network, sequences) = (Network::new(), Network::sequences());
+        let mut seen = Vec::new();
+        for level in levels() {
+            let _guard = with(level);
+            seen.push((level, network.forward(&sequences), network.gradients(&[&sequences])));
+        }
+        let (_, forward, gradients) = &seen[0];
+        for (level, found, found_gradients) in &seen[1..] {
+            assert!(found == forward, "{level:?}");
+            for (i, (found, expected)) in found_gradients.iter().zip(gradients).enumerate() {
+                assert!(found == expected, "{level:?}: parameter {i}");
+            }
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! Attention against its composed twin, with and without a cache.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod common;
 
 use std::sync::Arc;
@@ -9,10 +11,11 @@ use common::{bits, check, check_empty, tensor, values};
 use kernels::ops::{self, LayerCache, Segment, slow};
 
 /// Heads of queries and of keys, widths of keys and of values.
-const HEADS: [(usize, usize, usize, usize); 5] = [(1, 1, 1, 1), (3, 3, 17, 5), (4, 2, 16, 33), (6, 1, 40, 32), (70, 1, 8, 4)];
+const HEADS: [(usize, usize, usize, usize); 5] =
+    [(1, 1, 1, 1), (3, 3, 17, 5), (4, 2, 16, 33), (6, 1, 40, 32), (70, 1, 8, 4)];
 
 /// Lengths around the sizes of panels (32) and blocks (64) of keys.
-const LENGTHS: [&[usize]; 4] = [&[1], &[5, 1, 0, 40], &[64, 65, 31], &[200]];
+const LENGTHS: [&[usize]; 4] = [&[2], &[5, 1, 0, 40], &[64, 65, 31], &[200]];
 
 fn segments(lengths: &[usize]) -> Arc<[Segment]> {
     let mut start = 0;

@@ -18,8 +18,8 @@ fn linear_is_its_twin() {
         let what = format!("linear {m} {k} {n}");
         check(
             &what,
-            &[x.clone()],
-            &[w.clone()],
+            std::slice::from_ref(&x),
+            std::slice::from_ref(&w),
             &|x, p| ops::linear(&x[0], &p[0], None),
             &|x, p| slow::linear(&x[0], &p[0], None),
         );

@@ -1,5 +1,7 @@
 //! Shapes that contradict each other give errors, not panics and not numbers.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod common;
 
 use std::sync::Arc;
@@ -82,8 +84,7 @@ fn rows_refuse_what_does_not_fit() {
 
 #[test]
 fn route_refuses_a_router_that_contradicts_itself() {
-    let fits =
-        Router { experts: 6, chosen: 2, groups: 3, groups_kept: 2, sigmoid: true, normalize: true, scale: 1.0 };
+    let fits = Router { experts: 6, chosen: 2, groups: 3, groups_kept: 2, sigmoid: true, normalize: true, scale: 1.0 };
     let logits = tensor(1, (4, 6));
     assert!(ops::route(&logits, Some(&[0.0; 6]), &fits).is_ok());
     refuses("another bias", ops::route(&logits, Some(&[0.0; 5]), &fits));

@@ -22,7 +22,7 @@ pub fn linear(x: &Tensor, w: &Param, bias: Option<&Param>) -> Result<Tensor> {
     }
     let (m, k) = x.dims2()?;
     let (n, width) = w.shape().dims2()?;
-    if width != k || bias.is_some_and(|bias| bias.elem_count() != n) {
+    if n == 0 || width != k || bias.is_some_and(|bias| bias.elem_count() != n) {
         bail!("linear: x is {:?}, `{}` {:?}, the bias {:?}", x.shape(), w.name(), w.shape(), bias.map(Param::shape));
     }
     let mut out = {

@@ -88,8 +88,7 @@ impl Network {
         self.params[0].set(&Tensor::new(rows, &Device::Cpu).unwrap()).unwrap();
     }
 
-    fn hidden(&self, batch: &Batch, mut caches: Option<&mut [LayerCache; 2]>) -> Result<Tensor> {
-        let p = &self.params;
+    fn hidden(&self, p: &[Param], batch: &Batch, mut caches: Option<&mut [LayerCache; 2]>) -> Result<Tensor> {
         let (rows, segments) = (batch.tokens.len(), &batch.segments);
         let x = ops::embed(&p[0], &batch.tokens)?;
 
@@ -122,7 +121,7 @@ impl Network {
     /// Bits of the last hidden states, and of log-probability and entropy of each token under the one after it.
     pub fn forward(&self, sequences: &[Vec<u32>]) -> [Vec<u32>; 2] {
         let batch = Batch::of(sequences);
-        let hidden = self.hidden(&batch, None).unwrap();
+        let hidden = self.hidden(&self.params, &batch, None).unwrap();
         let out = ops::token_logprobs(&hidden, &self.params[17], &batch.targets(), 0.8).unwrap();
         [bits(&hidden), bits(&out)]
     }
@@ -132,7 +131,7 @@ impl Network {
         self.params.iter().for_each(Param::zero_grad);
         for sequences in batches {
             let batch = Batch::of(sequences);
-            let hidden = self.hidden(&batch, None).unwrap();
+            let hidden = self.hidden(&self.params, &batch, None).unwrap();
             let out = ops::token_logprobs(&hidden, &self.params[17], &batch.targets(), 0.8).unwrap();
             let weights: Vec<f32> = batch.positions.iter().flat_map(|&p| [1.0 + p as f32 * 0.01, -0.3]).collect();
             let weights = Tensor::from_vec(weights, out.shape(), &Device::Cpu).unwrap();
@@ -150,6 +149,7 @@ impl Network {
             LayerCache::new(slots, CONTEXT, 1, LATENT + ROTATED, LATENT),
             LayerCache::new(slots, CONTEXT, GROUPS, DK, VALUE),
         ];
+        let params: Vec<Param> = self.params.iter().map(Param::detached).collect();
         let longest = sequences.iter().map(Vec::len).max().unwrap();
         let mut rows = vec![Vec::new(); sequences.len()];
         let mut from = 0;
@@ -168,7 +168,7 @@ impl Network {
                 batch.positions.extend(from as u32..to as u32);
             }
             batch.segments = segments.into();
-            let hidden = bits(&self.hidden(&batch, Some(&mut caches)).unwrap());
+            let hidden = bits(&self.hidden(&params, &batch, Some(&mut caches)).unwrap());
             for segment in batch.segments.iter() {
                 rows[segment.slot / 2].extend(&hidden[segment.start * WIDTH..(segment.start + segment.len) * WIDTH]);
             }
