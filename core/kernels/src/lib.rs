@@ -25,6 +25,7 @@ mod param;
 pub mod pool;
 mod scratch;
 mod simd;
+mod tape;
 
 #[cfg(test)]
 extern crate self as kernels; // what the tests share names the crate from outside
@@ -34,3 +35,4 @@ mod common;
 
 pub use candle_core::Result;
 pub use param::Param;
+pub use tape::backward;

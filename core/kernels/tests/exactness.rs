@@ -57,6 +57,17 @@ fn a_batch_in_passes_has_the_gradient_of_the_whole() {
 }
 
 #[test]
+fn the_own_backward_pass_gives_the_gradients_of_candles() {
+    let (network, sequences) = (Network::new(), Network::sequences());
+    let _guard = threads(2);
+    let own = network.gradients(&[&sequences]);
+    let candles = network.gradients_by(candle_core::Tensor::backward, &[&sequences]);
+    for (i, (own, candles)) in own.iter().zip(&candles).enumerate() {
+        assert!(own == candles, "parameter {i}");
+    }
+}
+
+#[test]
 fn decoding_with_a_cache_has_the_bits_of_the_whole_sequence() {
     let (network, sequences) = (Network::new(), Network::sequences());
     let _guard = threads(2);

@@ -96,7 +96,7 @@ fn learning(bencher: Bencher<'_, '_>, count: usize) {
         let walk = model.logprobs(&sequences, 1.0, Walk::Learn).unwrap();
         let targets = walk.values.elem_count();
         let loss = sft_loss(&walk.values, &vec![1.0 / targets as f64; targets]).unwrap();
-        let mut gradients = loss.backward().unwrap();
+        let mut gradients = kernels::backward(&loss).unwrap();
         params.iter().for_each(|param| param.collect(&mut gradients).unwrap());
         let stats = optimizer.step(&params, 1e-5, Some(1.0)).unwrap();
         assert!(stats.missing.is_empty());

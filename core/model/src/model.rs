@@ -338,14 +338,13 @@ impl Model {
         let hidden = transformer.forward(&batch, None, &mut routing)?;
         let hidden = ops::gather_rows(&hidden, &rows)?;
         let out = ops::token_logprobs(&hidden, transformer.head(), &targets, temperature)?;
-        let column = |i: usize| out.narrow(1, i, 1)?.contiguous()?.flatten_all();
         let load = |(chosen, experts): (&Vec<u32>, &crate::config::Experts)| {
             let mut load = vec![0; experts.router.experts];
             chosen.iter().for_each(|&expert| load[expert as usize] += 1);
             load
         };
         let expert_load = routing.iter().zip(self.config.expert_layers()).map(load).collect();
-        Ok(LogProbs { values: column(0)?, entropy: column(1)?, expert_load })
+        Ok(LogProbs { values: ops::column(&out, 0)?, entropy: ops::column(&out, 1)?, expert_load })
     }
 
     /// Whether tokens can be read at all; the message goes on from the name of what holds them.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use candle_core::backprop::GradStore;
 use candle_core::{Device, Result, Tensor};
 use kernels::Param;
 use kernels::ops::{self, Experts, LayerCache, Rope, Router, Segment};
@@ -93,29 +94,30 @@ impl Network {
         let x = ops::embed(&p[0], &batch.tokens)?;
 
         let normed = ops::rms_norm(&x, &p[1], EPS)?;
-        let q = ops::linear(&normed, &p[2], None)?.reshape((rows, HEADS, NOPE + ROTATED))?;
+        let q = ops::linear(&normed, &p[2], None)?;
         let q = ops::latent_query(&q, &p[3], &batch.positions, &self.latent_rope)?;
         let kv = ops::linear(&normed, &p[4], None)?;
         let k = ops::latent_key(&kv, &p[5], EPS, &batch.positions, &self.latent_rope)?;
         let cache = caches.as_deref_mut().map(|caches| &mut caches[0]);
         let mixed = ops::latent_attention(&q, &k, LATENT, segments, SCALE, cache)?;
-        let mixed = ops::head_linear(&mixed, &p[6], false)?.reshape((rows, HEADS * VALUE))?;
-        let x = (x + ops::linear(&mixed, &p[7], Some(&p[8]))?)?;
+        let mixed = ops::head_linear(&mixed, &p[6], false)?;
+        let x = ops::add(&x, &ops::linear(&mixed, &p[7], Some(&p[8]))?)?;
 
         let normed = ops::rms_norm(&x, &p[9], EPS)?;
-        let by_head = |w: &Param, heads: usize| ops::linear(&normed, w, None)?.reshape((rows, heads, ()));
-        let q = ops::rope(&by_head(&p[10], HEADS)?, &batch.positions, &self.rope)?;
-        let k = ops::rope(&by_head(&p[11], GROUPS)?, &batch.positions, &self.rope)?;
-        let v = by_head(&p[12], GROUPS)?;
+        let by_head =
+            |w: &Param, heads: usize, width: usize| ops::reshape(&ops::linear(&normed, w, None)?, (rows, heads, width));
+        let q = ops::rope(&by_head(&p[10], HEADS, DK)?, &batch.positions, &self.rope)?;
+        let k = ops::rope(&by_head(&p[11], GROUPS, DK)?, &batch.positions, &self.rope)?;
+        let v = by_head(&p[12], GROUPS, VALUE)?;
         let cache = caches.map(|caches| &mut caches[1]);
-        let mixed = ops::attention(&q, &k, &v, segments, SCALE, cache)?.reshape((rows, HEADS * VALUE))?;
-        let x = (x + ops::linear(&mixed, &p[13], None)?)?;
+        let mixed = ops::attention(&q, &k, &v, segments, SCALE, cache)?;
+        let x = ops::add(&x, &ops::linear(&mixed, &p[13], None)?)?;
 
         let (chosen, weights) = ops::route(&ops::linear(&x, &p[14], None)?, Some(&[0.1; ROUTER.experts]), &ROUTER)?;
         let experts = Arc::new(Experts::new(&chosen, ROUTER.chosen, ROUTER.experts));
         let inner = ops::grouped_linear(&ops::gather_rows(&x, &experts.rows)?, &p[15], &experts)?;
         let outputs = ops::grouped_linear(&ops::silu_mul(&inner)?, &p[16], &experts)?;
-        x + ops::combine(&outputs, &weights, &experts)?
+        ops::add(&x, &ops::combine(&outputs, &weights, &experts)?)
     }
 
     /// Bits of the last hidden states, and of log-probability and entropy of each token under the one after it.
@@ -128,14 +130,21 @@ impl Network {
 
     /// Bits of the gradients of all parameters after one backward pass for each batch.
     pub fn gradients(&self, batches: &[&[Vec<u32>]]) -> Vec<Vec<u32>> {
+        self.gradients_by(kernels::backward, batches)
+    }
+
+    /// The same by another walk through the graph.
+    pub fn gradients_by(&self, walk: fn(&Tensor) -> Result<GradStore>, batches: &[&[Vec<u32>]]) -> Vec<Vec<u32>> {
         self.params.iter().for_each(Param::zero_grad);
         for sequences in batches {
             let batch = Batch::of(sequences);
             let hidden = self.hidden(&self.params, &batch, None).unwrap();
             let out = ops::token_logprobs(&hidden, &self.params[17], &batch.targets(), 0.8).unwrap();
-            let weights: Vec<f32> = batch.positions.iter().flat_map(|&p| [1.0 + p as f32 * 0.01, -0.3]).collect();
-            let weights = Tensor::from_vec(weights, out.shape(), &Device::Cpu).unwrap();
-            let mut store = (out * weights).unwrap().sum_all().unwrap().backward().unwrap();
+            let parts = [0, 1].map(|part| {
+                let weights = batch.positions.iter().map(|&p| [1.0 + f64::from(p) * 0.01, -0.3][part]).collect();
+                ops::known(&ops::column(&out, part).unwrap(), 0.0, weights).unwrap()
+            });
+            let mut store = walk(&ops::add(&parts[0], &parts[1]).unwrap()).unwrap();
             self.params.iter().for_each(|param| param.collect(&mut store).unwrap());
         }
         self.params.iter().map(|param| bits(&param.grad().unwrap())).collect()
