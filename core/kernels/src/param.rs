@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::gemm::{pack_rows, packed_len};
 use crate::ops::read;
+use crate::optim::sum_of_squares;
 use candle_core::backprop::GradStore;
 
 use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Result, Shape, Tensor, Var, bail};
@@ -191,6 +192,18 @@ impl Param {
         }
         let sum = gradient.sum()?.into_owned();
         Tensor::from_vec(sum, self.shape(), self.inner.var.device()).ok()
+    }
+
+    /// The sum of squares of the gradient, in f64; `None` if nothing has arrived since [`Param::zero_grad`].
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn grad_squares(&self) -> Result<Option<f64>> {
+        let gradient = lock(&self.inner.gradient);
+        if let Some(device) = &gradient.on_device {
+            return Ok(Some(sum_of_squares(&device.flatten_all()?.to_vec1::<f32>()?)));
+        }
+        Ok(gradient.sum().map(|sum| sum_of_squares(&sum)))
     }
 
     /// Forgets the gradient.
