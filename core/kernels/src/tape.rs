@@ -147,3 +147,38 @@ fn add(to: &mut [f32], from: &[f32]) {
         to.iter_mut().zip(&from[range]).for_each(|(to, from)| *to += from);
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::common::{param, tensor};
+    use crate::ops;
+
+    #[test]
+    fn a_graph_leaves_nothing_behind() {
+        let w = param(1, (6, 6));
+        let x = ops::linear(&tensor(2, (4, 6)), &w, None).unwrap();
+        let view = ops::reshape(&ops::reshape(&x, (6, 4)).unwrap(), 24).unwrap();
+        let loss = ops::known(&view, 1.0, vec![1.0; 24]).unwrap();
+        let ids = [x.id(), view.id(), loss.id()];
+        let known = || ids.map(|id| lock(&ORIGINS).contains_key(&id));
+        backward(&loss).unwrap();
+        assert_eq!(known(), [true; 3]);
+        drop(x);
+        drop(loss);
+        assert_eq!(known(), [true, true, false], "a view keeps its source alive");
+        drop(view);
+        assert_eq!(known(), [false; 3]);
+    }
+
+    #[test]
+    fn a_deep_graph_is_dropped_step_by_step() {
+        let mut x = ops::linear(&tensor(2, (1, 2)), &param(1, (2, 2)), None).unwrap();
+        for _ in 0..300 {
+            x = ops::add(&x, &x).unwrap();
+        }
+        let id = x.id();
+        drop(x);
+        assert!(!lock(&ORIGINS).contains_key(&id));
+    }
+}

@@ -1,5 +1,7 @@
 //! Operations by row against their composed twins.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod common;
 
 use std::sync::Arc;
@@ -171,7 +173,7 @@ fn route_is_its_twin() {
                     let logits = (tensor(1, (70, 12)) * 3.0).unwrap();
                     check(
                         &format!("{router:?} {}", bias.is_some()),
-                        &[logits.clone()],
+                        std::slice::from_ref(&logits),
                         &[],
                         &|x, _| Ok(ops::route(&x[0], bias, &router)?.1),
                         &|x, _| Ok(slow::route(&x[0], bias, &router)?.1),
