@@ -25,6 +25,14 @@ mod param;
 pub mod pool;
 mod scratch;
 mod simd;
+mod tape;
+
+#[cfg(test)]
+extern crate self as kernels; // what the tests share names the crate from outside
+#[cfg(test)]
+#[path = "../tests/common/mod.rs"]
+mod common;
 
 pub use candle_core::Result;
 pub use param::Param;
+pub use tape::backward;

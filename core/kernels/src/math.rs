@@ -10,8 +10,8 @@ const ROUND: f32 = 12_582_912.0;
 const LN2: (f32, f32) = (0.693_359_4, -2.121_944_4e-4);
 /// Cephes' minimax polynomial for `(e^r - 1 - r) / r^2` on |r| <= ln 2 / 2.
 const EXP: [f32; 6] = [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5e-1];
-/// Below, the result is 0 (it would be denormal); above, infinite.
-const EXP_RANGE: (f32, f32) = (-87.0, 88.722_83);
+/// Below the first, the result is 0 (it would be denormal); from the second on, infinite.
+const EXP_RANGE: (f32, f32) = (-87.0, 88.722_84);
 
 /// `e^x` in every lane, within 2 units in the last place; 0 below -87.
 #[inline(always)]
@@ -29,7 +29,8 @@ pub(crate) unsafe fn exp_lanes<L: Lanes>(x: L::V) -> L::V {
         let p = L::add(L::fma(p, L::mul(r, r), r), L::splat(1.0));
         let y = L::add_exponent(p, shifted);
         let y = L::select_lt(x, L::splat(EXP_RANGE.0), L::splat(0.0), y);
-        L::select_lt(L::splat(EXP_RANGE.1), x, L::splat(f32::INFINITY), y)
+        // A NaN comes here too, and stays one: the exponent was added to bits that mean something else.
+        L::select_lt(x, L::splat(EXP_RANGE.1), y, L::add(x, L::splat(f32::INFINITY)))
     }
 }
 
@@ -229,7 +230,9 @@ mod tests {
         assert_eq!(exp(-88.0), 0.0);
         assert_eq!(exp(89.0), f32::INFINITY);
         assert!(exp(88.7).is_finite());
-        assert!(exp(f32::NAN).is_nan());
+        for payload in [f32::NAN.to_bits(), 0x7FC0_0001, 0xFFC0_01FF, 0x7F80_0001] {
+            assert!(exp(f32::from_bits(payload)).is_nan(), "{payload:x}");
+        }
     }
 
     #[test]

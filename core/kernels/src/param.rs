@@ -4,8 +4,10 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::gemm::{pack_rows, packed_len};
-use crate::ops::read;
+use crate::gemm::{PANEL, pack_rows, packed_len};
+use crate::ops::{Shared, read};
+use crate::optim::sum_of_squares;
+use crate::pool;
 use candle_core::backprop::GradStore;
 
 use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Result, Shape, Tensor, Var, bail};
@@ -26,7 +28,15 @@ struct Inner {
     name: String,
     var: Var,
     gradient: Mutex<Gradient>,
-    packed: Mutex<Option<Arc<[f32]>>>,
+    packed: Mutex<Packed>,
+}
+
+/// The form that products read.
+#[derive(Default)]
+struct Packed {
+    panels: Arc<Vec<f32>>,
+    /// Whether they are those of the value; the memory serves the next value otherwise.
+    fresh: bool,
 }
 
 /// The chains of additions a parameter's gradient consists of. A parameter that is used in two ways (a tied embedding:
@@ -51,6 +61,9 @@ impl Gradient {
         Some(sum)
     }
 }
+
+/// Elements below which a second thread costs more than it gives.
+const GRAIN: usize = 1 << 14;
 
 /// The number of chains.
 const CHAINS: usize = 3;
@@ -150,7 +163,7 @@ impl Param {
             bail!("parameter `{}` has no gradient to be updated by", self.inner.name);
         };
         tensor.inplace_op1(&Update { f: Mutex::new(Some(f)), grad: &grad })?;
-        *lock(&self.inner.packed) = None;
+        lock(&self.inner.packed).fresh = false;
         Ok(())
     }
 
@@ -160,27 +173,39 @@ impl Param {
     /// Another shape or dtype.
     pub fn set(&self, values: &Tensor) -> Result<()> {
         self.inner.var.set(&values.detach())?;
-        *lock(&self.inner.packed) = None;
+        lock(&self.inner.packed).fresh = false;
         Ok(())
     }
 
     /// The panels of the transpose of each `[N, K]` matrix, one matrix after another. The parameter is on the CPU.
-    pub(crate) fn packed(&self) -> Result<Arc<[f32]>> {
+    pub(crate) fn packed(&self) -> Result<Arc<Vec<f32>>> {
         // The lock is held while packing: a change that comes meanwhile drops these panels afterwards.
         let mut packed = lock(&self.inner.packed);
-        if let Some(packed) = &*packed {
-            return Ok(packed.clone());
+        if packed.fresh {
+            return Ok(packed.panels.clone());
         }
         let dims = self.shape().dims();
         let &[.., n, k] = dims else { bail!("parameter `{}` is {dims:?}, not a matrix", self.inner.name) };
         let values = read(self.inner.var.as_tensor())?;
-        let mut panels = vec![0.0; dims[..dims.len() - 2].iter().product::<usize>() * packed_len(k, n)];
-        if n * k > 0 {
-            for (matrix, out) in values.chunks(n * k).zip(panels.chunks_mut(packed_len(k, n))) {
-                pack_rows(matrix, n, k, k, out);
-            }
+        let values: &[f32] = &values;
+        let matrices: usize = dims[..dims.len() - 2].iter().product();
+        let length = matrices * packed_len(k, n);
+        if Arc::get_mut(&mut packed.panels).is_none_or(|panels| panels.len() != length) {
+            packed.panels = Arc::new(vec![0.0; length]);
         }
-        Ok(packed.insert(panels.into()).clone())
+        if let Some(panels) = Arc::get_mut(&mut packed.panels).filter(|panels| !panels.is_empty()) {
+            let (each, out) = (n.div_ceil(PANEL), Shared::new(panels.as_mut_ptr()));
+            pool::run_ranges(matrices * each, GRAIN.div_ceil(PANEL * k), |range| {
+                for panel in range {
+                    let (matrix, first) = (panel / each, panel % each * PANEL);
+                    // SAFETY: the panel lies inside, and is this task's.
+                    let out = unsafe { std::slice::from_raw_parts_mut(out.at(panel * PANEL * k), PANEL * k) };
+                    pack_rows(&values[(matrix * n + first) * k..], PANEL.min(n - first), k, k, out);
+                }
+            });
+        }
+        packed.fresh = true;
+        Ok(packed.panels.clone())
     }
 
     /// What has arrived since [`Param::zero_grad`]; `None` if nothing has.
@@ -191,6 +216,18 @@ impl Param {
         }
         let sum = gradient.sum()?.into_owned();
         Tensor::from_vec(sum, self.shape(), self.inner.var.device()).ok()
+    }
+
+    /// The sum of squares of the gradient, in f64; `None` if nothing has arrived since [`Param::zero_grad`].
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn grad_squares(&self) -> Result<Option<f64>> {
+        let gradient = lock(&self.inner.gradient);
+        if let Some(device) = &gradient.on_device {
+            return Ok(Some(sum_of_squares(&device.flatten_all()?.to_vec1::<f32>()?)));
+        }
+        Ok(gradient.sum().map(|sum| sum_of_squares(&sum)))
     }
 
     /// Forgets the gradient.

@@ -69,6 +69,7 @@ pub(crate) trait Lanes: Copy {
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn sqrt(a: Self::V) -> Self::V;
     /// `a * b + c`, rounded once.
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// `a > b ? a : b`, so `b` if one of them is NaN.
@@ -133,6 +134,10 @@ impl Lanes for Portable {
     #[inline(always)]
     unsafe fn div(a: Self::V, b: Self::V) -> Self::V {
         map2(a, b, |a, b| a / b)
+    }
+    #[inline(always)]
+    unsafe fn sqrt(a: Self::V) -> Self::V {
+        a.map(f32::sqrt)
     }
     #[inline(always)]
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
@@ -225,6 +230,10 @@ mod x86 {
             unsafe { (_mm256_div_ps(a.0, b.0), _mm256_div_ps(a.1, b.1)) }
         }
         #[inline(always)]
+        unsafe fn sqrt(a: Self::V) -> Self::V {
+            unsafe { (_mm256_sqrt_ps(a.0), _mm256_sqrt_ps(a.1)) }
+        }
+        #[inline(always)]
         unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
             unsafe { (_mm256_fmadd_ps(a.0, b.0, c.0), _mm256_fmadd_ps(a.1, b.1, c.1)) }
         }
@@ -304,6 +313,10 @@ mod x86 {
         #[inline(always)]
         unsafe fn div(a: Self::V, b: Self::V) -> Self::V {
             unsafe { _mm512_div_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn sqrt(a: Self::V) -> Self::V {
+            unsafe { _mm512_sqrt_ps(a) }
         }
         #[inline(always)]
         unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
@@ -410,5 +423,40 @@ pub(crate) mod tests {
         let guard = Guard(FORCED.lock().unwrap_or_else(PoisonError::into_inner));
         LEVEL.store(level as u8, Ordering::Relaxed);
         guard
+    }
+
+    const CONSTANTS: crate::optim::AdamW = crate::optim::AdamW {
+        lr: 1e-3,
+        beta1: 0.9,
+        beta2: 0.95,
+        eps: 1e-8,
+        weight_decay: 0.1,
+        bias_correction1: 0.3,
+        bias_correction2: 0.2,
+        grad_scale: 0.9,
+    };
+
+    #[test]
+    fn the_instruction_set_changes_no_bit_of_a_network_and_its_update() {
+        use crate::common::network::Network;
+
+        let (network, sequences) = (Network::new(), Network::sequences());
+        let mut seen = Vec::new();
+        for level in levels() {
+            let _guard = with(level);
+            let mut slices = [1, 2, 3, 4].map(|seed| crate::common::numbers(seed, 1003));
+            slices[3].iter_mut().for_each(|square| *square *= *square);
+            let [value, gradient, mean, square] = &mut slices;
+            crate::optim::adamw(value, gradient, mean, square, &CONSTANTS);
+            let updated = slices.map(|slice| slice.into_iter().map(f32::to_bits).collect::<Vec<_>>());
+            seen.push((level, network.forward(&sequences), network.gradients(&[&sequences]), updated));
+        }
+        let (_, forward, gradients, updated) = &seen[0];
+        for (level, found, found_gradients, found_updated) in &seen[1..] {
+            assert!(found == forward && found_updated == updated, "{level:?}");
+            for (i, (found, expected)) in found_gradients.iter().zip(gradients).enumerate() {
+                assert!(found == expected, "{level:?}: parameter {i}");
+            }
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Device, Result, Storage, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor, bail};
 use kernels::{Param, optim};
 
 /// AdamW (Loshchilov and Hutter, arXiv 1711.05101) in f32, with the order of operations of PyTorch's, after clipping by
@@ -84,8 +84,8 @@ impl AdamW {
         let mut stats = StepStats::default();
         let mut squares = 0.0;
         for param in &params {
-            match param.grad() {
-                Some(grad) => squares += sum_of_squares(&grad)?,
+            match param.grad_squares()? {
+                Some(sum) => squares += sum,
                 None => stats.missing.push(param.name().to_owned()),
             }
         }
@@ -157,14 +157,5 @@ impl AdamW {
         }
         self.steps = steps[0] as u64;
         Ok(())
-    }
-}
-
-fn sum_of_squares(tensor: &Tensor) -> Result<f64> {
-    let tensor = tensor.to_device(&Device::Cpu)?.contiguous()?;
-    let (storage, layout) = tensor.storage_and_layout();
-    match (&*storage, layout.contiguous_offsets()) {
-        (Storage::Cpu(values), Some((start, end))) => Ok(optim::sum_of_squares(&values.as_slice::<f32>()?[start..end])),
-        _ => bail!("a gradient is f32 and can be copied to the CPU"),
     }
 }

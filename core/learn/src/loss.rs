@@ -3,8 +3,7 @@
 //! A loss is a weighted sum over tokens, computed in f64 in the order of the tokens. The weights hold the mask and the
 //! denominators of the whole minibatch, so that the losses (and gradients) of its passes add up to those of one pass.
 
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor, bail};
 
 /// How far the policy may move in one update.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -145,30 +144,5 @@ fn log_probs(tensor: &Tensor) -> Result<Vec<f64>> {
 /// A scalar that has the value `loss` and, towards `input`, the gradient `gradient`. The few numbers of a pass are
 /// handled on the CPU wherever the model is.
 fn attach(input: &Tensor, loss: f64, gradient: Vec<f64>) -> Result<Tensor> {
-    input.to_device(&Device::Cpu)?.apply_op1(Known { loss, gradient })
-}
-
-/// A function of which the value and the gradient at its only argument have been computed.
-struct Known {
-    loss: f64,
-    gradient: Vec<f64>,
-}
-
-impl CustomOp1 for Known {
-    fn name(&self) -> &'static str {
-        "loss"
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        let value = match storage.dtype() {
-            DType::F64 => CpuStorage::F64(vec![self.loss]),
-            _ => CpuStorage::F32(vec![self.loss as f32]),
-        };
-        Ok((value, Shape::from(())))
-    }
-
-    fn bwd(&self, input: &Tensor, _: &Tensor, outer: &Tensor) -> Result<Option<Tensor>> {
-        let gradient = Tensor::from_slice(&self.gradient, self.gradient.len(), &Device::Cpu)?;
-        Ok(Some(gradient.to_dtype(input.dtype())?.broadcast_mul(outer)?))
-    }
+    kernels::ops::known(&input.to_device(&Device::Cpu)?, loss, gradient)
 }

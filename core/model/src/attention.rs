@@ -75,8 +75,6 @@ impl LatentAttention {
 
     /// `[T, hidden]` to `[T, hidden]`.
     pub fn forward(&self, x: &Tensor, batch: &Batch<'_>, cache: Option<&mut LayerCache>) -> Result<Tensor> {
-        let Latent { heads, kv_lora, nope, rope: rotated, value, .. } = self.shape;
-        let tokens = x.dim(0)?;
         let q = match &self.query {
             Query::Direct(w) => ops::linear(x, w, None)?,
             Query::Latent { down, norm, up } => {
@@ -84,12 +82,11 @@ impl LatentAttention {
                 ops::linear(&latent, up, None)?
             }
         };
-        let q = q.reshape((tokens, heads, nope + rotated))?;
         let q = ops::latent_query(&q, &self.key, batch.positions, &self.rope)?;
         let kv = ops::linear(x, &self.kv_a, None)?;
         let k = ops::latent_key(&kv, &self.kv_norm, LATENT_EPS, batch.positions, &self.rope)?;
-        let mixed = ops::latent_attention(&q, &k, kv_lora, batch.segments, self.scale, cache)?;
-        let values = ops::head_linear(&mixed, &self.value, false)?.reshape((tokens, heads * value))?;
+        let mixed = ops::latent_attention(&q, &k, self.shape.kv_lora, batch.segments, self.scale, cache)?;
+        let values = ops::head_linear(&mixed, &self.value, false)?;
         Ok(ops::linear(&values, &self.output, None)?)
     }
 

@@ -37,6 +37,9 @@ struct Extras {
     template: Option<String>,
 }
 
+/// The tokens of a pass without a graph: what a layer reads and writes stays in the caches. It changes no number.
+const PASS: usize = 2048;
+
 /// Whether a walk builds a graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Walk {
@@ -305,20 +308,53 @@ impl Model {
     /// # Errors
     /// A sequence that is longer than the model's context, a token beyond its vocabulary, a target with nothing before it.
     pub fn logprobs(&self, sequences: &[Sequence<'_>], temperature: f64, walk: Walk) -> Result<LogProbs> {
-        let total: usize = sequences.iter().map(|sequence| sequence.tokens.len()).sum();
-        let (mut tokens, mut positions) = (Vec::with_capacity(total), Vec::with_capacity(total));
-        let (mut rows, mut targets, mut segments) = (Vec::new(), Vec::new(), Vec::new());
         for (i, sequence) in sequences.iter().enumerate() {
             self.check(sequence.tokens).map_err(|message| Error::Request(format!("sequence {i} {message}")))?;
             // The last token is a target only: nothing comes after it that the model would have to say.
-            let inputs = sequence.tokens.len().saturating_sub(1);
-            if sequence.from == 0 || sequence.from > inputs {
+            if sequence.from == 0 || sequence.from + 1 > sequence.tokens.len() {
                 return Err(Error::Request(format!(
                     "sequence {i} of {} tokens has no target after a first token (targets start at {})",
                     sequence.tokens.len(),
                     sequence.from
                 )));
             }
+        }
+        if sequences.is_empty() {
+            return Err(Error::Request("there is no sequence to compute log-probabilities of".into()));
+        }
+        if walk == Walk::Learn {
+            return self.walk(&self.learning, sequences, temperature);
+        }
+        let mut passes = Vec::new();
+        let mut rest = sequences;
+        while !rest.is_empty() {
+            let mut tokens = 0;
+            let fits = |sequence: &&Sequence<'_>| {
+                tokens += sequence.tokens.len();
+                tokens <= PASS
+            };
+            let (pass, others) = rest.split_at(rest.iter().take_while(fits).count().max(1));
+            passes.push(self.walk(&self.sampling, pass, temperature)?);
+            rest = others;
+        }
+        let joined = |part: fn(&LogProbs) -> &Tensor| Tensor::cat(&passes.iter().map(part).collect::<Vec<_>>(), 0);
+        let (values, entropy) = (joined(|pass| &pass.values)?, joined(|pass| &pass.entropy)?);
+        let loads = passes.into_iter().map(|pass| pass.expert_load);
+        let expert_load = loads.reduce(|mut sum, load| {
+            let counts = sum.iter_mut().flatten().zip(load.iter().flatten());
+            counts.for_each(|(sum, count)| *sum += count);
+            sum
+        });
+        Ok(LogProbs { values, entropy, expert_load: expert_load.unwrap_or_default() })
+    }
+
+    /// One pass over sequences that were checked.
+    fn walk(&self, transformer: &Transformer, sequences: &[Sequence<'_>], temperature: f64) -> Result<LogProbs> {
+        let total: usize = sequences.iter().map(|sequence| sequence.tokens.len()).sum();
+        let (mut tokens, mut positions) = (Vec::with_capacity(total), Vec::with_capacity(total));
+        let (mut rows, mut targets, mut segments) = (Vec::new(), Vec::new(), Vec::new());
+        for sequence in sequences {
+            let inputs = sequence.tokens.len() - 1;
             let start = tokens.len();
             tokens.extend_from_slice(&sequence.tokens[..inputs]);
             positions.extend(0..inputs as u32);
@@ -326,26 +362,18 @@ impl Model {
             targets.extend_from_slice(&sequence.tokens[sequence.from..]);
             segments.push(Segment { start, len: inputs, slot: 0 });
         }
-        if targets.is_empty() {
-            return Err(Error::Request("there is no sequence to compute log-probabilities of".into()));
-        }
-        let transformer = match walk {
-            Walk::Learn => &self.learning,
-            Walk::Frozen => &self.sampling,
-        };
         let mut routing = Vec::new();
         let batch = Batch { tokens: &tokens, positions: &positions, segments: &segments.into() };
         let hidden = transformer.forward(&batch, None, &mut routing)?;
         let hidden = ops::gather_rows(&hidden, &rows)?;
         let out = ops::token_logprobs(&hidden, transformer.head(), &targets, temperature)?;
-        let column = |i: usize| out.narrow(1, i, 1)?.contiguous()?.flatten_all();
         let load = |(chosen, experts): (&Vec<u32>, &crate::config::Experts)| {
             let mut load = vec![0; experts.router.experts];
             chosen.iter().for_each(|&expert| load[expert as usize] += 1);
             load
         };
         let expert_load = routing.iter().zip(self.config.expert_layers()).map(load).collect();
-        Ok(LogProbs { values: column(0)?, entropy: column(1)?, expert_load })
+        Ok(LogProbs { values: ops::column(&out, 0)?, entropy: ops::column(&out, 1)?, expert_load })
     }
 
     /// Whether tokens can be read at all; the message goes on from the name of what holds them.

@@ -93,7 +93,7 @@ impl Mixture {
         let outputs = ops::grouped_linear(&gated, &self.down, &experts)?;
         let routed = ops::combine(&outputs, &weights, &experts)?;
         let sum = match &self.shared {
-            Some(shared) => (routed + shared.forward(x)?)?,
+            Some(shared) => ops::add(&routed, &shared.forward(x)?)?,
             None => routed,
         };
         Ok((sum, chosen))

@@ -89,7 +89,7 @@ impl Transformer {
         for (i, layer) in self.layers.iter().enumerate() {
             let normed = ops::rms_norm(&x, &layer.attention_norm, self.eps)?;
             let layer_cache = cache.as_deref_mut().map(|cache| cache.layer(i));
-            x = (x + layer.attention.forward(&normed, batch, layer_cache)?)?;
+            x = ops::add(&x, &layer.attention.forward(&normed, batch, layer_cache)?)?;
             let normed = ops::rms_norm(&x, &layer.mixer_norm, self.eps)?;
             let mixed = match &layer.mixer {
                 Mixer::Dense(mlp) => mlp.forward(&normed)?,
@@ -99,7 +99,7 @@ impl Transformer {
                     mixed
                 }
             };
-            x = (x + mixed)?;
+            x = ops::add(&x, &mixed)?;
         }
         Ok(ops::rms_norm(&x, &self.norm, self.eps)?)
     }

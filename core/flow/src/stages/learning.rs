@@ -73,7 +73,7 @@ impl Learner {
         for pass in learn::pack(&lengths, self.spec.tokens_per_pass) {
             let _span = tracing::debug_span!("pass", stage = self.stage, sequences = pass.len()).entered();
             let walk = self.model.logprobs(&sequences[pass.clone()], temperature, Walk::Learn).map_err(Error::model)?;
-            let mut gradients = loss(pass, &walk)?.backward().map_err(Error::model)?;
+            let mut gradients = kernels::backward(&loss(pass, &walk)?).map_err(Error::model)?;
             for param in &params {
                 param.collect(&mut gradients).map_err(Error::model)?;
             }

@@ -12,7 +12,7 @@ use super::rope::{Rope, Turn};
 use super::slow;
 use crate::Param;
 
-/// Queries for a latent key: of each head of q `[T, H, N + R]` the first N elements go through `key` `[H, N, L]`, the
+/// Queries for a latent key: of each head of q `[T, H, N + R]` or `[T, H * (N + R)]` the first N elements go through `key` `[H, N, L]`, the
 /// others are rotated; to `[T, H, L + R]`.
 ///
 /// # Errors
@@ -23,8 +23,13 @@ pub fn latent_query(q: &Tensor, key: &Param, positions: &[u32], table: &Arc<Rope
         return slow::latent_query(q, key, positions, table);
     }
     let q = &q.contiguous()?;
-    let ((m, heads, width), (count, nope, latent)) = (q.dims3()?, key.shape().dims3()?);
-    if count != heads || nope > width {
+    let (heads, nope, latent) = key.shape().dims3()?;
+    let (m, width) = match *q.dims() {
+        [m, count, width] if count == heads => (m, width),
+        [m, all] if heads > 0 && all % heads == 0 => (m, all / heads),
+        _ => bail!("latent_query: q is {:?}, `{}` {:?}", q.shape(), key.name(), key.shape()),
+    };
+    if nope > width {
         bail!("latent_query: q is {:?}, `{}` {:?}", q.shape(), key.name(), key.shape());
     }
     let rotated = width - nope;

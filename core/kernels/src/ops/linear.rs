@@ -10,7 +10,7 @@ use crate::Param;
 use crate::gemm::{self, Panels, Product, packed_len};
 use crate::param::Chain;
 
-/// `y = x W^T + b`: x `[T, K]`, w `[N, K]`, bias `[N]`, to `[T, N]`.
+/// `y = x W^T + b`: x `[T, ..]` with rows of K elements, w `[N, K]`, bias `[N]`, to `[T, N]`.
 ///
 /// # Errors
 /// Shapes that don't fit.
@@ -20,9 +20,10 @@ pub fn linear(x: &Tensor, w: &Param, bias: Option<&Param>) -> Result<Tensor> {
     if !fused(&[x, &weight]) {
         return slow::linear(x, w, bias);
     }
-    let (m, k) = x.dims2()?;
+    let &[m, ref row @ ..] = x.dims() else { bail!("linear: x has no rows") };
+    let k = row.iter().product();
     let (n, width) = w.shape().dims2()?;
-    if width != k || bias.is_some_and(|bias| bias.elem_count() != n) {
+    if n == 0 || row.is_empty() || width != k || bias.is_some_and(|bias| bias.elem_count() != n) {
         bail!("linear: x is {:?}, `{}` {:?}, the bias {:?}", x.shape(), w.name(), w.shape(), bias.map(Param::shape));
     }
     let mut out = {

@@ -26,7 +26,7 @@ pub fn token_logprobs(hidden: &Tensor, head: &Param, targets: &[u32], temperatur
     }
     let x = &hidden.contiguous()?;
     let ((n, d), (vocab, width)) = (x.dims2()?, head.shape().dims2()?);
-    if d != width || n != targets.len() || temperature.is_nan() || temperature <= 0.0 {
+    if d == 0 || d != width || n != targets.len() || temperature.is_nan() || temperature <= 0.0 {
         bail!(
             "token_logprobs: a target for each row and a temperature above 0, not {} for {:?} by {:?} at {temperature}",
             targets.len(),

@@ -3,6 +3,7 @@
 //! On the CPU in f32 an operation is fused; elsewhere it is its composed twin of [`slow`].
 
 mod attention;
+mod basic;
 mod experts;
 mod latent;
 mod linear;
@@ -15,11 +16,12 @@ mod rows;
 pub mod slow;
 
 pub use attention::{LayerCache, Segment, attention, latent_attention};
+pub use basic::{add, column, known, reshape};
 pub use experts::Experts;
 pub use latent::{latent_key, latent_query};
 pub use linear::{grouped_linear, head_linear, linear};
 pub use logprobs::token_logprobs;
-pub(crate) use node::read;
+pub(crate) use node::{Shared, read};
 pub use norm::{rms_norm, silu_mul};
 pub use rope::{Rope, rope};
 pub use router::{Router, route};

@@ -1,10 +1,12 @@
 //! What every fused operation is made of: slices out of tensors, new vectors, and nodes of candle's graph.
 
 use std::ops::Deref;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, DType, Device, Layout, Result, Shape, Storage, Tensor};
 use candle_core::{Error, bail};
+
+use crate::tape::{self, Record};
 
 /// Whether an operation on these tensors is a fused one.
 pub(crate) fn fused(tensors: &[&Tensor]) -> bool {
@@ -80,13 +82,13 @@ impl Shared {
 
 /// Gradients of a node's inputs, given its output and the gradient of that: `None` for those that take none, or have
 /// taken theirs already (a parameter's goes straight into its accumulator).
-type Backward<const N: usize> = dyn Fn(&Tensor, &[f32]) -> Result<[Option<Vec<f32>>; N]> + Send + Sync;
+type Gradients<const N: usize> = Result<[Option<Vec<f32>>; N]>;
 
 /// An operation whose output is there already.
 pub(crate) struct Node<const N: usize> {
     name: &'static str,
     out: Mutex<Option<(Vec<f32>, Shape)>>,
-    backward: Box<Backward<N>>,
+    record: Arc<Record>,
 }
 
 /// The tensor `out`, and a node of the graph that leads to the inputs if one of them is tracked.
@@ -95,7 +97,21 @@ pub(crate) fn node<const N: usize>(
     inputs: [&Tensor; N],
     out: Vec<f32>,
     shape: impl Into<Shape>,
-    backward: impl Fn(&Tensor, &[f32]) -> Result<[Option<Vec<f32>>; N]> + Send + Sync + 'static,
+    backward: impl Fn(&Tensor, &[f32]) -> Gradients<N> + Send + Sync + 'static,
+) -> Result<Tensor>
+where
+    Node<N>: Apply<N>,
+{
+    owning_node(name, inputs, out, shape, move |out, grad| backward(out, &grad))
+}
+
+/// [`node`] whose gradient may become an input's.
+pub(crate) fn owning_node<const N: usize>(
+    name: &'static str,
+    inputs: [&Tensor; N],
+    out: Vec<f32>,
+    shape: impl Into<Shape>,
+    backward: impl Fn(&Tensor, Vec<f32>) -> Gradients<N> + Send + Sync + 'static,
 ) -> Result<Tensor>
 where
     Node<N>: Apply<N>,
@@ -104,7 +120,17 @@ where
     if !inputs.iter().any(|input| input.track_op()) {
         return Tensor::from_vec(out, shape, &Device::Cpu);
     }
-    Node { name, out: Mutex::new(Some((out, shape))), backward: Box::new(backward) }.apply(inputs)
+    let record = Arc::new(Record::new(&inputs, move |out, grad| Ok(Vec::from(backward(out, grad)?))));
+    let node = Node { name, out: Mutex::new(Some((out, shape))), record: record.clone() };
+    let out = node.apply(inputs)?;
+    tape::enter(&out, record);
+    Ok(out)
+}
+
+impl<const N: usize> Drop for Node<N> {
+    fn drop(&mut self) {
+        tape::leave(&self.record);
+    }
 }
 
 /// Puts a node behind its inputs.
@@ -138,8 +164,8 @@ impl<const N: usize> Node<N> {
     }
 
     fn gradients(&self, inputs: [&Tensor; N], out: &Tensor, grad: &Tensor) -> Result<[Option<Tensor>; N]> {
-        let grad = grad.contiguous()?;
-        let gradients = (self.backward)(out, &read(&grad)?)?;
+        let grad = read(&grad.contiguous()?)?.to_vec();
+        let gradients = self.record.backward(out, grad)?;
         let mut tensors = [const { None }; N];
         for ((tensor, gradient), input) in tensors.iter_mut().zip(gradients).zip(inputs) {
             *tensor = gradient.map(|values| Tensor::from_vec(values, input.shape(), input.device())).transpose()?;

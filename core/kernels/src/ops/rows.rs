@@ -106,8 +106,9 @@ pub fn combine(y: &Tensor, weights: &Tensor, experts: &Arc<Experts>) -> Result<T
     }
     let (y, weights) = (&y.contiguous()?, &weights.contiguous()?);
     let ((pairs, d), (tokens, k)) = (y.dims2()?, weights.dims2()?);
-    if pairs != tokens * k || experts.pairs.len() != pairs {
-        bail!("combine: {:?} weighed by {:?} for {} pairs", y.shape(), weights.shape(), experts.pairs.len());
+    if pairs != tokens * k || experts.pairs.len() != pairs || experts.per_token != k {
+        let (all, each) = (experts.pairs.len(), experts.per_token);
+        bail!("combine: {:?} weighed by {:?} for {all} pairs, {each} of a token", y.shape(), weights.shape());
     }
     let grain = GRAIN.div_ceil((k * d).max(1));
     let out = {

@@ -2,16 +2,67 @@
 
 use std::sync::Arc;
 
-use candle_core::{D, Result, Tensor, bail};
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp1, D, DType, Device, Layout, Result, Shape, Tensor, bail};
 
 use super::{Experts, LayerCache, Rope, Router, Segment};
 use crate::Param;
+
+/// See [`super::add()`].
+///
+/// # Errors
+/// Shapes that differ.
+pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    a + b
+}
+
+/// See [`super::column`].
+///
+/// # Errors
+/// A column that does not exist.
+pub fn column(x: &Tensor, i: usize) -> Result<Tensor> {
+    x.narrow(1, i, 1)?.contiguous()?.flatten_all()
+}
+
+/// See [`super::known`].
+///
+/// # Errors
+/// A device other than the CPU.
+pub fn known(x: &Tensor, value: f64, gradient: Vec<f64>) -> Result<Tensor> {
+    x.apply_op1(Known { value, gradient })
+}
+
+/// A function of which the value and the gradient at its only argument have been computed.
+struct Known {
+    value: f64,
+    gradient: Vec<f64>,
+}
+
+impl CustomOp1 for Known {
+    fn name(&self) -> &'static str {
+        "known"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        let value = match storage.dtype() {
+            DType::F64 => CpuStorage::F64(vec![self.value]),
+            _ => CpuStorage::F32(vec![self.value as f32]),
+        };
+        Ok((value, Shape::from(())))
+    }
+
+    fn bwd(&self, input: &Tensor, _: &Tensor, outer: &Tensor) -> Result<Option<Tensor>> {
+        let gradient = Tensor::from_slice(&self.gradient, self.gradient.len(), &Device::Cpu)?;
+        Ok(Some(gradient.to_dtype(input.dtype())?.broadcast_mul(outer)?))
+    }
+}
 
 /// See [`super::linear`].
 ///
 /// # Errors
 /// Shapes that don't fit.
 pub fn linear(x: &Tensor, w: &Param, bias: Option<&Param>) -> Result<Tensor> {
+    let x = &x.flatten_from(1)?;
     let y = x.matmul(&w.value().t()?)?;
     match bias {
         Some(bias) => y.broadcast_add(&bias.value()),
@@ -205,7 +256,8 @@ pub fn token_logprobs(hidden: &Tensor, head: &Param, targets: &[u32], temperatur
 /// # Errors
 /// Shapes that don't fit.
 pub fn latent_query(q: &Tensor, key: &Param, positions: &[u32], table: &Arc<Rope>) -> Result<Tensor> {
-    let nope = key.shape().dims3()?.1;
+    let (heads, nope, _) = key.shape().dims3()?;
+    let q = q.reshape((positions.len(), heads, ()))?;
     let q_nope = head_linear(&q.narrow(2, 0, nope)?.contiguous()?, key, true)?;
     let q_rope = rope(&q.narrow(2, nope, q.dim(2)? - nope)?.contiguous()?, positions, table)?;
     Tensor::cat(&[q_nope, q_rope], D::Minus1)

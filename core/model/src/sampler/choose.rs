@@ -45,7 +45,8 @@ fn argmax(logits: &[f32]) -> Result<usize> {
 /// Unnormalised probabilities at the temperature, 0 where top-k or top-p removed a token.
 fn weights(logits: &[f32], max: f32, settings: &Settings) -> Vec<f32> {
     let inverse = (1.0 / settings.temperature) as f32;
-    let mut weights: Vec<f32> = logits.iter().map(|&logit| kernels::math::exp((logit - max) * inverse)).collect();
+    let mut weights: Vec<f32> = logits.iter().map(|&logit| (logit - max) * inverse).collect();
+    kernels::math::exp_all(&mut weights);
     if settings.top_k.is_none_or(|k| k >= logits.len()) && settings.top_p.is_none_or(|p| p >= 1.0) {
         return weights;
     }

@@ -112,6 +112,19 @@ fn a_sequence_has_the_same_bits_alone_and_packed() {
 }
 
 #[test]
+fn judging_in_passes_gives_the_numbers_of_one_pass() {
+    let model = quickstart(5);
+    let row = |i: usize| -> Vec<u32> { (0..40 + i % 90).map(|t| 2 + ((t * 7 + i * 3) % 20) as u32).collect() };
+    let rows: Vec<Vec<u32>> = (0..60).map(row).collect();
+    let sequences: Vec<Sequence<'_>> = rows.iter().map(|tokens| Sequence { tokens, from: 5 }).collect();
+    let [frozen, learned] = [Walk::Frozen, Walk::Learn].map(|walk| model.logprobs(&sequences, 1.0, walk).unwrap());
+    assert!(rows.concat().len() > 4000, "there are several passes");
+    assert_eq!(values(&frozen.values), values(&learned.values));
+    assert_eq!(values(&frozen.entropy), values(&learned.entropy));
+    assert_eq!(frozen.expert_load, learned.expert_load);
+}
+
+#[test]
 fn a_reference_keeps_its_weights_until_it_takes_them_over() {
     let model = quickstart(5);
     let copy = model.frozen_copy().unwrap();

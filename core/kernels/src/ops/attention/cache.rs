@@ -2,6 +2,7 @@
 
 use candle_core::{Result, Tensor, bail};
 
+use super::kernel::Sizes;
 use crate::gemm::PANEL;
 
 /// The keys and values that one layer has seen, by slot.
@@ -109,8 +110,14 @@ impl LayerCache {
 
     /// Appends rows of keys `[rows, groups, dk]` and of values, which are the first `dv` elements of each group of
     /// `value_width` in `[rows, groups, value_width]`.
-    pub(super) fn append_rows(&mut self, slot: usize, keys: &[f32], values: &[f32], value_width: usize) -> Result<()> {
-        let (groups, dk, dv) = (self.groups, self.dk, self.dv);
+    pub(super) fn append_rows(
+        &mut self,
+        slot: usize,
+        &Sizes { groups, dk, dv, .. }: &Sizes,
+        keys: &[f32],
+        values: &[f32],
+        value_width: usize,
+    ) -> Result<()> {
         let rows = keys.len() / (groups * dk);
         self.check(slot, rows, groups, dk, dv)?;
         let needed = self.panels(self.slots[slot].len + rows);

@@ -47,6 +47,7 @@ pub fn attention(
     }
     let (q, k, v) = (&q.contiguous()?, &k.contiguous()?, &v.contiguous()?);
     let sizes = check(q, k, v.dims3()?, scale, segments)?;
+    refuse_graph(cache.is_some(), &[q, k, v])?;
     let (out, state) = {
         let (q, k, v) = (read(q)?, read(k)?, read(v)?);
         run(&sizes, &q, &k, (&v, sizes.dv), segments, cache)?
@@ -87,6 +88,7 @@ pub fn latent_attention(
         bail!("attention: values of {latent} in keys of {dk}");
     }
     let sizes = check(q, k, (tokens, groups, latent), scale, segments)?;
+    refuse_graph(cache.is_some(), &[q, k])?;
     let (out, state) = {
         let (q, k) = (read(q)?, read(k)?);
         run(&sizes, &q, &k, (&k, dk), segments, cache)?
@@ -111,7 +113,7 @@ fn check(
 ) -> Result<Sizes> {
     let ((tokens, heads, dk), (key_rows, groups, key_width)) = (q.dims3()?, k.dims3()?);
     let fits = rows == tokens && key_rows == tokens && key_width == dk && value_groups == groups;
-    if !fits || groups == 0 || heads % groups != 0 {
+    if !fits || groups == 0 || heads == 0 || heads % groups != 0 || dk == 0 || dv == 0 {
         bail!("attention: q is {:?}, k {:?}, v {:?}", q.shape(), k.shape(), (rows, value_groups, dv));
     }
     let mut end = 0;
@@ -125,6 +127,14 @@ fn check(
         bail!("attention: segments of {end} rows for tensors of {tokens}");
     }
     Ok(Sizes { tokens, heads, groups, dk, dv, scale })
+}
+
+/// The tokens that a cache holds are in no graph, so a gradient would lack their part.
+fn refuse_graph(cached: bool, inputs: &[&Tensor]) -> Result<()> {
+    if cached && inputs.iter().any(|input| input.track_op()) {
+        bail!("attention: there is no gradient through a cache");
+    }
+    Ok(())
 }
 
 /// Multiply-adds of attention that are worth a task of their own.
@@ -144,7 +154,7 @@ fn run(
         for &Segment { start, len, slot } in segments {
             let rows = |width: usize| start * groups * width..(start + len) * groups * width;
             let (keys, values) = (&k[rows(dk)], &v[rows(value_width)]);
-            cache.append_rows(slot, keys, values, value_width)?;
+            cache.append_rows(slot, sizes, keys, values, value_width)?;
         }
     }
     let cache = cache.as_deref();

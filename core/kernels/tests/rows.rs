@@ -1,0 +1,213 @@
+//! Operations by row against their composed twins.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod common;
+
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor};
+use common::{check, check_empty, numbers, param, tensor, values};
+use kernels::ops::{self, Experts, Rope, Router, slow};
+
+#[test]
+fn rms_norm_is_its_twin() {
+    for (rows, d) in [(1, 2), (3, 17), (70, 33), (5, 300), (300, 130)] {
+        check(
+            &format!("rms_norm {rows} {d}"),
+            &[tensor(1, (rows, d))],
+            &[param(2, d)],
+            &|x, p| ops::rms_norm(&x[0], &p[0], 1e-3),
+            &|x, p| slow::rms_norm(&x[0], &p[0], 1e-3),
+        );
+    }
+    check(
+        "rms_norm by head",
+        &[tensor(1, (5, 3, 20))],
+        &[param(2, 20)],
+        &|x, p| ops::rms_norm(&x[0], &p[0], 1e-6),
+        &|x, p| slow::rms_norm(&x[0], &p[0], 1e-6),
+    );
+    check_empty(
+        "rms_norm of no rows",
+        &[tensor(1, (0, 5))],
+        &[param(2, 5)],
+        &|x, p| ops::rms_norm(&x[0], &p[0], 1e-6),
+        &[0, 5],
+    );
+}
+
+#[test]
+fn silu_mul_is_its_twin() {
+    for (rows, width) in [(1, 1), (3, 17), (300, 65)] {
+        let x = (tensor(1, (rows, 2 * width)) * 9.0).unwrap();
+        check(&format!("silu_mul {rows} {width}"), &[x], &[], &|x, _| ops::silu_mul(&x[0]), &|x, _| {
+            slow::silu_mul(&x[0])
+        });
+    }
+    check_empty("silu_mul of no rows", &[tensor(1, (0, 6))], &[], &|x, _| ops::silu_mul(&x[0]), &[0, 3]);
+}
+
+fn table(width: usize, interleaved: bool) -> Arc<Rope> {
+    let frequencies: Vec<f64> = (0..width / 2).map(|i| 0.8f64.powi(i as i32)).collect();
+    Arc::new(Rope::new(&frequencies, 1.25, 50, interleaved, &Device::Cpu).unwrap())
+}
+
+#[test]
+fn rope_is_its_twin_in_both_layouts() {
+    for (rows, heads, width) in [(1, 1, 2), (7, 3, 18), (210, 5, 34)] {
+        for interleaved in [false, true] {
+            let (table, positions) =
+                (table(width, interleaved), (0..rows as u32).map(|i| i * 7 % 50).collect::<Vec<_>>());
+            check(
+                &format!("rope {rows} {heads} {width}, interleaved: {interleaved}"),
+                &[tensor(1, (rows, heads, width))],
+                &[],
+                &|x, _| ops::rope(&x[0], &positions, &table),
+                &|x, _| slow::rope(&x[0], &positions, &table),
+            );
+        }
+    }
+    let table = table(6, true);
+    check_empty("rope of no rows", &[tensor(1, (0, 2, 6))], &[], &|x, _| ops::rope(&x[0], &[], &table), &[0, 2, 6]);
+}
+
+#[test]
+fn latent_query_is_its_twin() {
+    for (rows, heads, nope, rotated, latent) in [(1, 1, 1, 2, 1), (7, 3, 5, 6, 33), (130, 4, 17, 10, 40)] {
+        let (table, positions) = (table(rotated, true), (0..rows as u32).map(|i| i * 3 % 50).collect::<Vec<_>>());
+        check(
+            &format!("latent_query {rows} {heads} {nope} {rotated} {latent}"),
+            &[tensor(1, (rows, heads, nope + rotated))],
+            &[param(2, (heads, nope, latent))],
+            &|x, p| ops::latent_query(&x[0], &p[0], &positions, &table),
+            &|x, p| slow::latent_query(&x[0], &p[0], &positions, &table),
+        );
+    }
+    let table = table(6, true);
+    check_empty(
+        "latent_query of no rows",
+        &[tensor(1, (0, 2, 9))],
+        &[param(2, (2, 3, 4))],
+        &|x, p| ops::latent_query(&x[0], &p[0], &[], &table),
+        &[0, 2, 10],
+    );
+}
+
+#[test]
+fn latent_key_is_its_twin() {
+    for (rows, latent, rotated) in [(1, 1, 2), (7, 33, 6), (400, 48, 10)] {
+        let (table, positions) = (table(rotated, false), (0..rows as u32).map(|i| i * 3 % 50).collect::<Vec<_>>());
+        check(
+            &format!("latent_key {rows} {latent} {rotated}"),
+            &[tensor(1, (rows, latent + rotated))],
+            &[param(2, latent)],
+            &|x, p| ops::latent_key(&x[0], &p[0], 1e-4, &positions, &table),
+            &|x, p| slow::latent_key(&x[0], &p[0], 1e-4, &positions, &table),
+        );
+    }
+    let table = table(6, true);
+    check_empty(
+        "latent_key of no rows",
+        &[tensor(1, (0, 9))],
+        &[param(2, 3)],
+        &|x, p| ops::latent_key(&x[0], &p[0], 1e-6, &[], &table),
+        &[0, 1, 9],
+    );
+}
+
+#[test]
+fn looking_rows_up_is_its_twin() {
+    for (count, d, picked) in [(1, 1, 1), (5, 33, 9), (40, 130, 300)] {
+        let rows: Vec<u32> = (0..picked).map(|i| (i * i % count) as u32).collect();
+        check(
+            &format!("gather_rows {count} {d}"),
+            &[tensor(1, (count, d))],
+            &[],
+            &|x, _| ops::gather_rows(&x[0], &rows),
+            &|x, _| slow::gather_rows(&x[0], &rows),
+        );
+        check(
+            &format!("embed {count} {d}"),
+            &[],
+            &[param(1, (count, d))],
+            &|_, p| ops::embed(&p[0], &rows),
+            &|_, p| slow::embed(&p[0], &rows),
+        );
+    }
+    check_empty("no rows", &[tensor(1, (3, 5))], &[], &|x, _| ops::gather_rows(&x[0], &[]), &[0, 5]);
+    check_empty("no ids", &[], &[param(1, (3, 5))], &|_, p| ops::embed(&p[0], &[]), &[0, 5]);
+}
+
+#[test]
+fn combine_is_its_twin() {
+    for (tokens, k, d) in [(1, 1, 1), (9, 2, 33), (150, 3, 130)] {
+        let chosen: Vec<u32> = (0..tokens * k).map(|slot| (slot % k * 2 + slot / k % 2) as u32).collect();
+        let experts = Arc::new(Experts::new(&chosen, k, 2 * k));
+        check(
+            &format!("combine {tokens} {k} {d}"),
+            &[tensor(1, (tokens * k, d)), tensor(2, (tokens, k))],
+            &[],
+            &|x, _| ops::combine(&x[0], &x[1], &experts),
+            &|x, _| slow::combine(&x[0], &x[1], &experts),
+        );
+    }
+    let experts = Arc::new(Experts::new(&[], 2, 4));
+    check_empty(
+        "combine no tokens",
+        &[tensor(1, (0, 5)), tensor(2, (0, 2))],
+        &[],
+        &|x, _| ops::combine(&x[0], &x[1], &experts),
+        &[0, 5],
+    );
+}
+
+#[test]
+fn route_is_its_twin() {
+    let bias: Vec<f32> = numbers(3, 12).iter().map(|x| 0.4 * x).collect();
+    for sigmoid in [false, true] {
+        for normalize in [false, true] {
+            for (groups, groups_kept) in [(1, 1), (4, 2), (3, 2), (12, 5)] {
+                for bias in [None, Some(bias.as_slice())] {
+                    let router = Router { experts: 12, chosen: 4, groups, groups_kept, sigmoid, normalize, scale: 2.5 };
+                    let logits = (tensor(1, (70, 12)) * 3.0).unwrap();
+                    check(
+                        &format!("{router:?} {}", bias.is_some()),
+                        std::slice::from_ref(&logits),
+                        &[],
+                        &|x, _| Ok(ops::route(&x[0], bias, &router)?.1),
+                        &|x, _| Ok(slow::route(&x[0], bias, &router)?.1),
+                    );
+                    let (fused, slow) = (ops::route(&logits, bias, &router), slow::route(&logits, bias, &router));
+                    assert_eq!(fused.unwrap().0, slow.unwrap().0, "{router:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn route_chooses_the_best_of_the_best_groups() {
+    let chosen = |logits: &[f32], bias: Option<&[f32]>, router: Router| {
+        let logits = Tensor::new(logits, &Device::Cpu).unwrap().unsqueeze(0).unwrap();
+        let (chosen, weights) = ops::route(&logits, bias, &router).unwrap();
+        (chosen, values(&weights))
+    };
+    let router =
+        Router { experts: 6, chosen: 2, groups: 1, groups_kept: 1, sigmoid: true, normalize: true, scale: 1.0 };
+    let logits = [3.0, -4.0, 2.0, 2.0, 1.0, 1.9];
+    // Ascending ids; of equals the lower; the bias moves the choice, not the weights.
+    assert_eq!(chosen(&logits, None, router).0, [0, 2]);
+    let (ids, weights) = chosen(&logits, Some(&[0.0, 0.0, 0.0, 0.5, 0.0, 0.5]), router);
+    assert_eq!(ids, [3, 5]);
+    let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+    let expected = sigmoid(2.0) / (sigmoid(2.0) + sigmoid(1.9));
+    assert!((f64::from(weights[0]) - expected).abs() < 1e-6);
+    // By sums of two, the second and third of three groups win; by the best, the first and second.
+    let grouped = Router { groups: 3, groups_kept: 2, chosen: 3, ..router };
+    assert_eq!(chosen(&logits, None, grouped).0, [2, 3, 5]);
+    assert_eq!(chosen(&logits, None, Router { sigmoid: false, ..grouped }).0, [0, 2, 3]);
+    // No number at all still gives distinct experts.
+    assert_eq!(chosen(&[f32::NAN; 6], None, grouped).0.len(), 3);
+    assert_eq!(chosen(&[f32::NAN; 6], None, router).0, [0, 1]);
+}
