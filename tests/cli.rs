@@ -373,3 +373,13 @@ fn logs_and_traces_are_written_on_request() {
         assert!(stage(name), "no span of {name}");
     }
 }
+
+#[test]
+fn the_file_that_the_guide_shows_is_valid() {
+    let guide = fs::read_to_string(root().join("pipelines/README.md")).unwrap();
+    let blocks: Vec<&str> = guide.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    let evaluation = blocks.iter().find(|block| block.starts_with("[evaluations")).unwrap();
+    let folder = Folder::new();
+    folder.write("file.toml", format!("{}\n{evaluation}", blocks[0]));
+    folder.run(["validate", "--no-environment", "file.toml"]).expect(0, &["file.toml: valid"]);
+}
