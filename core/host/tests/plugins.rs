@@ -394,7 +394,7 @@ fn no_path_of_the_machine_that_built_them_is_in_a_component() {
     for name in ["arithmetic", "number"] {
         let bytes = std::fs::read(plugins().join(name).join(format!("{name}.wasm"))).unwrap();
         assert!(bytes.len() < 100_000, "{name} has {} bytes", bytes.len());
-        for part in ["/home/", "/root/", "/tmp/", "/work/", ".cache", "index.crates.io", "/Users/"] {
+        for part in ["/home/", "/root/", "/tmp/", "/Users/", ".cache", "registry/src"] {
             assert!(!bytes.windows(part.len()).any(|window| window == part.as_bytes()), "{name} holds {part}");
         }
     }
