@@ -2,7 +2,6 @@
 //!
 //! The only crate that prints, exits or knows a terminal. Human text goes to stderr, data to stdout. It must never decide
 //! anything about a run: what a file means is `spec`'s, what happens is `flow`'s.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the crate that talks to people")]
 
 mod commands;
 mod exit_code;
@@ -62,6 +61,6 @@ fn main() -> ExitCode {
 }
 
 fn fail(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {}", ui::escape(&format!("{error:#}")));
+    ui::say(&format!("error: {}", ui::escape(&format!("{error:#}"))));
     ExitCode::from(exit_code::FAILED)
 }

@@ -14,7 +14,7 @@ use crate::{exit_code, ui};
 
 /// `pipeline schema`.
 pub fn schema() -> anyhow::Result<u8> {
-    println!("{}", serde_json::to_string_pretty(&spec::schema())?);
+    ui::give(&serde_json::to_string_pretty(&spec::schema())?)?;
     Ok(exit_code::DONE)
 }
 
@@ -29,6 +29,6 @@ fn load(file: &Path, overrides: &[String]) -> (Option<Document>, Files) {
 
 fn report(diagnostics: &[Diagnostic], files: &Files) {
     if !diagnostics.is_empty() {
-        eprint!("{}", ui::diagnostics::render(diagnostics, files, ui::colors()));
+        ui::say(ui::diagnostics::render(diagnostics, files, ui::colors()).trim_end_matches('\n'));
     }
 }

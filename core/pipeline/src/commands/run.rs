@@ -37,7 +37,7 @@ pub fn finish(
             Ok(exit_code::DONE)
         }
         Ok(flow::Outcome::Interrupted { folder }) => {
-            eprintln!("interrupted; go on with: pipeline resume {}", folder.display());
+            ui::say(&format!("interrupted; go on with: pipeline resume {}", folder.display()));
             Ok(exit_code::INTERRUPTED)
         }
         Err(flow::Error::Environment(findings)) => {
@@ -45,7 +45,7 @@ pub fn finish(
             Ok(exit_code::FINDING)
         }
         Err(error) => {
-            eprintln!("error: {}", ui::escape(&error.to_string()));
+            ui::say(&format!("error: {}", ui::escape(&error.to_string())));
             Ok(if error.is_finding() { exit_code::FINDING } else { exit_code::FAILED })
         }
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use model::Tokenizer;
 
-use crate::exit_code;
+use crate::{exit_code, ui};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -54,6 +54,6 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
     }
     .context("failed to train the tokenizer")?;
     tokenizer.save(&args.out)?;
-    eprintln!("{}: {} tokens", args.out.display(), tokenizer.vocab_size());
+    ui::say(&format!("{}: {} tokens", args.out.display(), tokenizer.vocab_size()));
     Ok(exit_code::DONE)
 }

@@ -38,13 +38,13 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
     }
     match args.format {
         Format::Human => report(&diagnostics, &files),
-        Format::Json => println!("{}", ui::diagnostics::render_json(&diagnostics, &files)),
+        Format::Json => ui::give(&ui::diagnostics::render_json(&diagnostics, &files))?,
     }
     let errors = diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count();
     if errors > 0 {
-        eprintln!("{}: {errors} error{}", args.file.display(), if errors == 1 { "" } else { "s" });
+        ui::say(&format!("{}: {errors} error{}", args.file.display(), if errors == 1 { "" } else { "s" }));
         return Ok(exit_code::FINDING);
     }
-    eprintln!("{}: valid", args.file.display());
+    ui::say(&format!("{}: valid", args.file.display()));
     Ok(exit_code::DONE)
 }

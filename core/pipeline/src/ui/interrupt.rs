@@ -7,9 +7,9 @@ use crate::exit_code;
 pub fn install(interrupt: flow::Interrupt) -> anyhow::Result<()> {
     ctrlc::set_handler(move || {
         if interrupt.request() {
-            eprintln!("\nfinishing the step, then a checkpoint; once more to stop at once");
+            super::say("\nfinishing the step, then a checkpoint; once more to stop at once");
         } else {
-            eprintln!("\nstopped; what was committed is kept");
+            super::say("\nstopped; what was committed is kept");
             #[expect(clippy::exit, reason = "the second signal asks for the process to end at once")]
             std::process::exit(exit_code::INTERRUPTED.into());
         }

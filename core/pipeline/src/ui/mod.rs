@@ -6,11 +6,29 @@ pub mod progress;
 pub mod summary;
 pub mod tracing;
 
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal, Write};
+
+use anyhow::Context;
 
 /// Whether stderr takes colours: a terminal, and `NO_COLOR` is not set.
 pub fn colors() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Writes human text to stderr. A terminal that is gone, or a reader that has enough, must not end a run.
+pub fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Writes data to stdout.
+///
+/// # Errors
+/// It can't be written; not that the reader has enough.
+pub fn give(text: &str) -> anyhow::Result<()> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("failed to write to stdout"),
+        _ => Ok(()),
+    }
 }
 
 /// Text that a model or a file wrote, made safe for a terminal: control, escape and bidi characters become visible.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use flow::{Event, Observer};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::escape;
+use super::{escape, say};
 
 /// Without a terminal, a line a step would drown a log: one in this time is enough.
 const QUIET: Duration = Duration::from_secs(5);
@@ -42,7 +42,7 @@ impl Progress {
     fn line(&self, text: &str) {
         // What a file or a model wrote may be part of it.
         let text = escape(text);
-        self.with(|state| state.bar.suspend(|| eprintln!("{text}")));
+        self.with(|state| state.bar.suspend(|| say(&text)));
     }
 }
 
@@ -74,7 +74,7 @@ impl Observer for Progress {
                     let due = state.spoken.is_none_or(|spoken| spoken.elapsed() >= QUIET) || step == steps;
                     if !self.on_terminal && due {
                         state.spoken = Some(Instant::now());
-                        eprintln!("{}: step {step}/{steps}  {message}", escape(phase));
+                        say(&format!("{}: step {step}/{steps}  {message}", escape(phase)));
                     }
                 });
             }

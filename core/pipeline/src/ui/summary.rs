@@ -8,15 +8,15 @@ use anyhow::Context;
 use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
-use super::escape;
+use super::{escape, say};
 
 /// Prints the summary of the run in a folder to stderr.
 pub fn print(folder: &Path) -> anyhow::Result<()> {
     let metrics = lines(&folder.join("metrics.jsonl"))?;
     let timing = lines(&folder.join("timing.jsonl"))?;
     let events = lines(&folder.join("events.jsonl"))?;
-    eprintln!("\n{}{}", escape(&table(&phases(&metrics, &timing))), escape(&examples(&events)));
-    eprintln!("run folder: {}", escape(&folder.display().to_string()));
+    say(&format!("\n{}{}", escape(&table(&phases(&metrics, &timing))), escape(&examples(&events))));
+    say(&format!("run folder: {}", escape(&folder.display().to_string())));
     Ok(())
 }
 
