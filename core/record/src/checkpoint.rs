@@ -1,7 +1,7 @@
 //! Checkpoints: the only commit.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -116,7 +116,7 @@ impl Checkpoints {
         fill(temporary).map_err(|error| Error::Fill { path: path.to_owned(), source: error.into() })?;
         let mut files = BTreeMap::new();
         for file in durable::sync_tree(temporary)? {
-            let mark = sum(&temporary.join(&file)).map_err(Error::io("read", &temporary.join(&file)))?;
+            let mark = durable::sum(&temporary.join(&file)).map_err(Error::io("read", &temporary.join(&file)))?;
             files.insert(file, mark);
         }
         if files.contains_key(STATE) {
@@ -211,13 +211,6 @@ fn step_of(found: &str) -> Option<u64> {
     (name(step) == found).then_some(step)
 }
 
-/// The length and hash of a file.
-fn sum(path: &Path) -> std::io::Result<FileMark> {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(File::open(path)?)?;
-    Ok(FileMark { bytes: hasher.count(), blake3: hasher.finalize().to_hex().to_string() })
-}
-
 fn marks(files: &BTreeMap<String, FileMark>) -> Value {
     let mark = |file: &FileMark| json!({ "bytes": file.bytes, "blake3": file.blake3 });
     Value::Object(files.iter().map(|(name, file)| (name.clone(), mark(file))).collect())
@@ -244,7 +237,7 @@ fn verify(path: &Path, step: u64) -> Result<std::result::Result<Checkpoint, Stri
     }
     for (name, recorded) in &parts.files {
         let file = path.join(name);
-        match sum(&file) {
+        match durable::sum(&file) {
             Ok(found) if found == *recorded => {}
             Ok(found) if found.bytes != recorded.bytes => {
                 return Ok(Err(format!("`{name}` has {} bytes, and had {}", found.bytes, recorded.bytes)));

@@ -38,6 +38,18 @@ pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(Error::io("write", path))
 }
 
+/// The length and hash of a file.
+pub(crate) fn sum(path: &Path) -> std::io::Result<FileMark> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(File::open(path)?)?;
+    Ok(FileMark { bytes: hasher.count(), blake3: hasher.finalize().to_hex().to_string() })
+}
+
+/// The blake3 hash of a file's bytes, in hexadecimal. The file is read piece by piece, whatever its size.
+pub fn hash_file(path: &Path) -> Result<String> {
+    Ok(sum(path).map_err(Error::io("read", path))?.blake3)
+}
+
 /// A file that is being written, and the length and hash of what went into it.
 pub(crate) struct Summed {
     file: BufWriter<File>,

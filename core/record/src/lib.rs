@@ -30,6 +30,7 @@ mod rollouts;
 
 pub use checkpoint::{Checkpoint, Checkpoints, Damaged, Latest};
 pub use collected::{Collected, CollectedRow};
+pub use durable::hash_file;
 pub use error::{Error, Result};
 pub use folder::{Events, FileMark, Mark, Metrics, PhaseFolder, Rewound, RunFolder};
 pub use rollouts::Rollouts;

@@ -311,3 +311,16 @@ fn a_dataset_that_was_finished_but_not_committed_is_made_again() {
     phase.checkpoints().write(2, 3, &json!({}), nothing).unwrap();
     assert!(!path.join("collected/.rows-kept.jsonl").exists());
 }
+
+#[test]
+fn the_hash_of_a_file_is_that_of_its_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("weights");
+    let bytes: Vec<u8> = (0..300_000u32).map(|n| (n % 251) as u8).collect();
+    fs::write(&path, &bytes).unwrap();
+    assert_eq!(record::hash_file(&path).unwrap(), blake3::hash(&bytes).to_hex().as_str());
+    fs::write(&path, "").unwrap();
+    assert_eq!(record::hash_file(&path).unwrap(), blake3::hash(b"").to_hex().as_str());
+    let message = record::hash_file(&dir.path().join("absent")).unwrap_err().to_string();
+    assert!(message.contains("could not read `") && message.contains("absent"), "{message}");
+}
