@@ -18,6 +18,8 @@ const FORMAT: u64 = 1;
 const PRUNED: &str = ".pruned-";
 /// A checkpoint in whose place a newer one of the same step is being put.
 const REPLACED: &str = ".replaced-";
+/// What the name of a checkpoint that can't be trusted gets at its end, before a number for a second one.
+const DAMAGED: &str = ".damaged";
 
 /// The checkpoints of a phase, each a folder `checkpoints/step-000050` that a user may hand to another tool.
 pub struct Checkpoints {
@@ -170,9 +172,18 @@ impl Checkpoints {
         Ok(steps)
     }
 
-    /// Deletes all checkpoints: they grew from something that is gone.
+    /// Whether the phase was ever committed, as far as its folder tells: there is a checkpoint, good or not, or one that
+    /// was set aside as damaged.
+    pub fn any_left(&self) -> Result<bool> {
+        let names = durable::names(&self.dir)?;
+        Ok(names.iter().any(|found| step_of(found).is_some() || is_set_aside(found)))
+    }
+
+    /// Deletes all checkpoints, also those that were set aside: they grew from something that is gone.
     pub fn clear(&self) -> Result<()> {
-        self.steps()?.into_iter().try_for_each(|step| durable::remove(&self.dir.join(name(step))))
+        let mut names = durable::names(&self.dir)?;
+        names.retain(|found| step_of(found).is_some() || is_set_aside(found));
+        names.iter().try_for_each(|found| durable::remove(&self.dir.join(found)))
     }
 
     /// The newest checkpoint that is whole. Newer ones that are not are renamed to `step-000050.damaged`, so that no tool
@@ -188,8 +199,8 @@ impl Checkpoints {
                 }
                 Err(reason) => {
                     let mut aside = (1u32..).map(|n| match n {
-                        1 => self.dir.join(format!("{}.damaged", name(step))),
-                        n => self.dir.join(format!("{}.damaged-{n}", name(step))),
+                        1 => self.dir.join(format!("{}{DAMAGED}", name(step))),
+                        n => self.dir.join(format!("{}{DAMAGED}-{n}", name(step))),
                     });
                     let set_aside = aside.find(|aside| !aside.exists()).unwrap_or_else(|| path.clone());
                     durable::rename(&path, &set_aside)?;
@@ -209,6 +220,13 @@ fn name(step: u64) -> String {
 fn step_of(found: &str) -> Option<u64> {
     let step = found.strip_prefix("step-")?.parse().ok()?;
     (name(step) == found).then_some(step)
+}
+
+/// Whether `latest` gave that name to a damaged checkpoint.
+fn is_set_aside(found: &str) -> bool {
+    let Some((step, number)) = found.split_once(DAMAGED) else { return false };
+    let numbered = number.strip_prefix('-').is_some_and(|number| number.parse::<u32>().is_ok());
+    step_of(step).is_some() && (number.is_empty() || numbered)
 }
 
 fn marks(files: &BTreeMap<String, FileMark>) -> Value {

@@ -94,6 +94,39 @@ fn damaged_checkpoints_are_set_aside_and_the_one_before_is_used() {
 }
 
 #[test]
+fn a_phase_that_was_committed_is_told_from_one_that_never_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let phase = create(dir.path()).phase(None).unwrap();
+    let checkpoints = phase.checkpoints();
+    let at = |name: &str| phase.path().join("checkpoints").join(name);
+    assert!(!checkpoints.any_left().unwrap());
+    // What a user or a killed process left is no commit.
+    for name in ["notes", "step-1", ".writing-step-000009", "step-000001.tar", "step-000001.damaged.txt"] {
+        fs::create_dir_all(at(name)).unwrap();
+    }
+    assert!(!checkpoints.any_left().unwrap());
+    checkpoints.write(1, 9, &json!({}), fill("w")).unwrap();
+    assert!(checkpoints.any_left().unwrap());
+    // It counts where nothing in it can be trusted any more.
+    for aside in ["step-000001.damaged", "step-000001.damaged-2"] {
+        checkpoints.write(1, 9, &json!({}), fill("w")).unwrap();
+        fs::write(at("step-000001/state.json"), "").unwrap();
+        assert_eq!(checkpoints.latest().unwrap().damaged[0].set_aside, at(aside));
+        assert!(checkpoints.any_left().unwrap());
+    }
+    fs::remove_dir_all(at("step-000001.damaged")).unwrap();
+    assert!(checkpoints.any_left().unwrap());
+    // What is cleared begins anew, and the user's own folders stay.
+    checkpoints.write(2, 9, &json!({}), fill("w")).unwrap();
+    checkpoints.clear().unwrap();
+    assert!(!checkpoints.any_left().unwrap());
+    assert_eq!(
+        names(&phase.path().join("checkpoints")),
+        [".writing-step-000009", "notes", "step-000001.damaged.txt", "step-000001.tar", "step-1"]
+    );
+}
+
+#[test]
 fn a_fill_that_fails_leaves_nothing_behind_and_is_quoted() {
     let dir = tempfile::tempdir().unwrap();
     let phase = create(dir.path()).phase(None).unwrap();
