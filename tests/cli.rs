@@ -155,28 +155,33 @@ fn hostile_components_only_make_their_completions_undecided() {
     for (letter, reason) in [('L', "fuel"), ('M', "memory"), ('T', "unreachable"), ('F', "verdict")] {
         let folder = folder(&pipeline("wasm = \"judge.wasm\"\nlimits = { fuel = 100_000, memory = \"1 MiB\" }"));
         folder.write("judge.wasm", hostile(letter));
-        folder.run(["run", "file.toml"]).expect(0, &[]);
+        let any = fs::read_to_string(folder.path("file.toml")).expect("it was written above");
+        folder.write("file.toml", any.replace("\"drop\"", "\"drop\"\nmax_undecided = 1.0"));
+        let said = folder.run(["run", "file.toml"]);
+        said.expect(0, &["warning: 8 of 8 completions are undecided by `accuracy`, the first: ", reason]);
+        assert_eq!(said.err.matches("warning").count(), 1, "once is enough:\n{}", said.err);
         let run = folder.path("runs/small/0001");
         for line in lines(&run.join("metrics.jsonl")) {
             assert_eq!(line["undecided/accuracy"], 8.0, "`{letter}`: {line}");
             assert_eq!(line["completions/dropped"], 8.0, "`{letter}`: {line}");
         }
-        // The same file with a bound on what may stay undecided ends with a finding, after a commit.
-        let bounded = fs::read_to_string(folder.path("file.toml")).expect("it was written above");
-        folder.write("file.toml", bounded.replace("\"drop\"", "\"drop\"\nmax_undecided = 0.5"));
+        // The same file with the usual bound on what may stay undecided ends with a finding, after a commit.
+        folder.write("file.toml", &any);
         let said = folder.run(["run", "file.toml"]);
-        said.expect(1, &["8 of 8 completions are undecided by `accuracy`", "max_undecided = 0.5", "at step 1"]);
+        said.expect(1, &["8 of 8 completions are undecided by `accuracy`", "max_undecided = 0.5", "at step 1", reason]);
         assert!(folder.path("runs/small/0002/checkpoints/step-000001/state.json").is_file());
-        folder.write("file.toml", bounded.replace("\"drop\"", "\"fail\""));
+        folder.run(["resume", "runs/small/0002"]).expect(1, &["has ended with a finding", "max_undecided"]);
+        folder.write("file.toml", any.replace("\"drop\"", "\"fail\""));
         folder.run(["run", "file.toml"]).expect(1, &["stage `accuracy` failed at step 1", reason]);
     }
 }
 
 #[test]
 fn a_script_that_never_ends_is_cut_and_counted() {
-    let folder = folder(&pipeline("rhai = \"judge.rhai\"\nlimits = { operations = 10_000 }"));
+    let text = pipeline("rhai = \"judge.rhai\"\nlimits = { operations = 10_000 }");
+    let folder = folder(&text.replace("\"drop\"", "\"drop\"\nmax_undecided = 1.0"));
     folder.write("judge.rhai", "fn verify(ctx, group) { loop { } }");
-    folder.run(["run", "file.toml"]).expect(0, &[]);
+    folder.run(["run", "file.toml"]).expect(0, &["warning: 8 of 8 completions"]);
     let metrics = lines(&folder.path("runs/small/0001/metrics.jsonl"));
     assert_eq!(metrics[1]["undecided/accuracy"], 8.0);
     folder.write("judge.rhai", "fn verify(ctx, group) { [] }");
@@ -382,4 +387,108 @@ fn the_file_that_the_guide_shows_is_valid() {
     let folder = Folder::new();
     folder.write("file.toml", format!("{}\n{evaluation}", blocks[0]));
     folder.run(["validate", "--no-environment", "file.toml"]).expect(0, &["file.toml: valid"]);
+}
+
+#[test]
+fn a_prompt_that_the_model_can_not_read_is_found_before_any_work() {
+    let folder = folder(&pipeline(NUMBER));
+    let long = format!("{{\"question\":\"{}\",\"sum\":\"3\"}}\n", "1+".repeat(200));
+    folder.write("rows.jsonl", format!("{ROWS}{long}"));
+    folder
+        .run(["run", "file.toml"])
+        .expect(1, &["rows.jsonl:5", "its prompt has 400 tokens", "at most 256", "file.toml:"]);
+    folder.write("rows.jsonl", format!("{ROWS}\n{{\"question\":\"eins?\",\"sum\":\"3\"}}\n"));
+    folder.run(["run", "file.toml"]).expect(1, &["rows.jsonl:6", "no token for 'e'", "file.toml:"]);
+    folder.write("rows.jsonl", ROWS);
+    folder.run(["run", "file.toml", "--set", "stages.sample.max_tokens=256"]).expect(1, &["no room for a prompt"]);
+    folder.run(["validate", "file.toml", "--set", "models.policy.device=cuda"]).expect(1, &["feature `cuda`"]);
+    assert!(!folder.path("runs").exists());
+}
+
+#[test]
+fn a_null_is_no_reference() {
+    let folder = folder(&pipeline(NUMBER));
+    folder.write("rows.jsonl", "{\"question\":\"1+2=?\",\"sum\":null}\n");
+    folder.run(["run", "file.toml"]).expect(1, &["8 of 8 completions are undecided", "no reference"]);
+}
+
+#[test]
+fn a_run_goes_on_with_the_data_it_was_started_with_or_not_at_all() {
+    let folder = folder(&pipeline(NUMBER));
+    folder.run(["run", "file.toml"]).expect(0, &[]);
+    folder.write("rows.jsonl", ROWS.replace("17", "18"));
+    folder.run(["resume", "runs/small/0001"]).expect(2, &["rows.jsonl"]);
+    folder.write("rows.jsonl", ROWS);
+    // However the file is called: the run knows where it was started.
+    let above = folder.path("other");
+    fs::create_dir(&above).unwrap();
+    let absolute = folder.path("file.toml").to_string_lossy().into_owned();
+    let said = folder.run(["resume", &absolute]);
+    said.expect(0, &["there is nothing to resume: the run has ended"]);
+    let said = folder.run(["resume", "file.toml", "--set", "seed=1"]);
+    said.expect(2, &["was started with no `--set`"]);
+}
+
+#[test]
+fn weights_that_are_not_finite_are_not_committed() {
+    let folder = folder(&pipeline(NUMBER).replace("\"reward\"]\nmodel", "\"keep\"]\nmodel"));
+    let text = fs::read_to_string(folder.path("file.toml")).unwrap();
+    let keep = "[stages.keep]\ntype = \"filter\"\ninputs = [\"reward\"]\ndrop = [\"truncated\"]\n";
+    folder.write("file.toml", format!("{text}\n{keep}").replace("1e-4", "1e38"));
+    folder.run(["run", "file.toml"]).expect(1, &["stage `update` failed at step", "infinite", "learning_rate"]);
+    let checkpoints = folder.path("runs/small/0001/checkpoints");
+    let committed = fs::read_dir(&checkpoints).map(Iterator::count).unwrap_or_default();
+    assert!(committed <= 1, "an infinite step was committed");
+}
+
+#[test]
+fn an_evaluation_whose_verifier_fails_ends_the_run() {
+    // More questions than may wait in the channel.
+    let evaluation = "\n[evaluations.sums]\nmodel = \"policy\"\ndata = \"many.jsonl\"\n\
+        columns = { prompt = \"question\", reference = \"sum\" }\nverify = \"accuracy\"\nmax_tokens = 2\n";
+    let text = pipeline("rhai = \"judge.rhai\"\nlimits = { operations = 10_000 }").replace("\"drop\"", "\"fail\"");
+    let folder = folder(&format!("{text}{evaluation}"));
+    folder.write("many.jsonl", ROWS.repeat(150));
+    folder.write("judge.rhai", "fn verify(ctx, group) { throw \"no\" }");
+    folder.run(["run", "file.toml"]).expect(1, &["evaluation sums", "undecided", "no"]);
+}
+
+#[test]
+fn a_phase_without_steps_is_not_run_again() {
+    let whole = pipeline(NUMBER);
+    let folder = folder(&whole);
+    let (models, _) = whole.split_once("[plugins.judge]").unwrap();
+    let look = "[plugins.judge]\nbuiltin = \"number\"\nlimits = { fuel = 5_000_000, memory = \"16 MiB\" }\n\
+        [stages.accuracy]\ntype = \"verify\"\nplugin = \"judge\"\non_undecided = \"drop\"\n\
+        [evaluations.sums]\nmodel = \"policy\"\ndata = \"rows.jsonl\"\n\
+        columns = { prompt = \"question\", reference = \"sum\" }\nverify = \"accuracy\"\nmax_tokens = 2\n";
+    folder.write("look.toml", format!("{}{look}", models.replace("steps = 2\n", "")));
+    let recipe = "schema = 1\nname = \"both\"\nseed = 3\n[[phases]]\nname = \"look\"\npipeline = \"look.toml\"\n\
+        [[phases]]\nname = \"learn\"\npipeline = \"file.toml\"\n";
+    folder.write("recipe.toml", recipe);
+    folder.run(["run", "recipe.toml"]).expect(0, &["look", "learn"]);
+    let before = exact_files(&folder.path("runs/both/0001"));
+    folder.run(["resume", "recipe.toml"]).expect(0, &["the run has ended"]);
+    // Without its last commit the second phase goes on, and the first stays as it is.
+    fs::remove_dir_all(folder.path("runs/both/0001/phases/learn/checkpoints/step-000002")).unwrap();
+    folder
+        .run(["resume", "recipe.toml"])
+        .expect(0, &["look: has ended before", "learn goes on from its checkpoint of step 1"]);
+    assert_eq!(before, exact_files(&folder.path("runs/both/0001")));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_reader_that_has_enough_does_not_end_a_run() {
+    let folder = folder(&pipeline(NUMBER));
+    let mut child = folder.start(["run", "file.toml"]);
+    drop(child.stderr.take());
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(folder.path("runs/small/0001/checkpoints/step-000002/state.json").is_file());
+    for arguments in [vec!["schema"], vec!["validate", "--format", "json", "file.toml"]] {
+        let mut child = folder.start(arguments);
+        drop(child.stdout.take());
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+    }
 }

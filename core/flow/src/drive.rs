@@ -1,5 +1,7 @@
 //! Through the phases, through the steps of each, from commit to commit.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,6 +17,7 @@ use crate::executor::{Done, run_step};
 use crate::metrics;
 use crate::observer::{Event, Observer};
 use crate::phase::Phase;
+use crate::plan::trained_model;
 use crate::ready::{Ready, prepare};
 use crate::run::{Interrupt, Outcome};
 
@@ -45,6 +48,8 @@ struct Current<'a> {
     folder: PhaseFolder,
     /// Each collect stage's dataset, in the order of `ready.work`.
     collected: Vec<Option<Collected>>,
+    /// The stages and evaluations that have warned: once is enough.
+    warned: RefCell<BTreeSet<String>>,
 }
 
 /// Numbers of a step, by name.
@@ -78,7 +83,9 @@ impl Drive<'_> {
                 Some(ready) => ready,
                 None => {
                     let mut takeover = phase.takeover(self.phases, self.run)?;
-                    if let Some(checkpoint) = &checkpoint {
+                    if let Some(checkpoint) = &checkpoint
+                        && trained_model(phase.pipeline).is_some()
+                    {
                         takeover.model = Some(checkpoint.path.clone());
                     }
                     prepare(phase, &takeover, self.host)?
@@ -93,6 +100,9 @@ impl Drive<'_> {
 
     /// Runs a phase to its end; false if an interrupt ended it before.
     fn run_phase(&self, phase: Phase<'_>, ready: Ready<'_>, checkpoint: Option<&Checkpoint>) -> Result<bool, Error> {
+        if self.interrupt.requested() {
+            return Ok(false);
+        }
         let _span = tracing::info_span!("phase", phase = phase.name).entered();
         kernels::pool::set_threads(ready.threads);
         let folder = self.run.phase(phase.folder)?;
@@ -101,7 +111,7 @@ impl Drive<'_> {
             _ => Ok(None),
         });
         let collected = collected.collect::<Result<Vec<_>, _>>()?;
-        let current = Current { phase, ready, folder, collected };
+        let current = Current { phase, ready, folder, collected, warned: RefCell::default() };
 
         let steps = phase.pipeline.run.steps;
         let mut done = 0;
@@ -117,6 +127,9 @@ impl Drive<'_> {
                 self.run.metrics().append(phase.name, 0, &numbers)?;
                 self.run.timing().append(phase.name, 0, &[("timing_s/evaluations", seconds)])?;
             }
+            if steps == 0 {
+                self.commit(&current, 0, None)?;
+            }
         }
         while done < steps {
             if self.interrupt.requested() {
@@ -126,10 +139,10 @@ impl Drive<'_> {
             done += 1;
             let every = phase.pipeline.run.checkpoint.every;
             if done == steps || done.is_multiple_of(every) || finding.is_some() || self.interrupt.requested() {
-                self.commit(&current, done)?;
+                self.commit(&current, done, finding.as_deref())?;
             }
             if let Some(finding) = finding {
-                return Err(Error::Finding(format!("{finding} (at step {done} of `{}`)", phase.name)));
+                return Err(Error::Finding(finding));
             }
         }
         Ok(true)
@@ -162,7 +175,11 @@ impl Drive<'_> {
             {
                 groups = ended;
             }
-            finding = finding.or(report.finding);
+            let found = report.finding.map(|text| format!("{text} (at step {step} of `{phase}`)"));
+            finding = finding.or(found);
+            if let Some(warning) = report.warning {
+                self.warn(current, &stage, &warning)?;
+            }
         }
         let tokens = numbers.iter().find(|(name, _)| name == "num_tokens").map_or(0.0, |(_, tokens)| *tokens);
         timing.push(("perf/throughput".to_owned(), tokens / seconds));
@@ -214,12 +231,26 @@ impl Drive<'_> {
             )?;
             self.observer.notice(&Event::Evaluated { phase, step, name, metrics: &evaluated.metrics });
             numbers.extend(evaluated.metrics);
+            if let Some(warning) = evaluated.warning {
+                self.warn(current, name, &warning)?;
+            }
         }
         Ok((numbers, started.elapsed().as_secs_f64()))
     }
 
-    /// Makes everything up to `done` steps durable.
-    fn commit(&self, current: &Current<'_>, done: u64) -> Result<(), Error> {
+    /// Tells the user what a stage or an evaluation warns of, the first time that it does.
+    fn warn(&self, current: &Current<'_>, who: &str, message: &str) -> Result<(), Error> {
+        if current.warned.borrow_mut().insert(who.to_owned()) {
+            self.run
+                .events()
+                .append("warning", &[("phase", json!(current.phase.name)), ("message", json!(message))])?;
+            self.observer.notice(&Event::Warning { message });
+        }
+        Ok(())
+    }
+
+    /// Makes everything up to `done` steps durable, and the finding that ends the run, if one does.
+    fn commit(&self, current: &Current<'_>, done: u64, finding: Option<&str>) -> Result<(), Error> {
         let pipeline = current.phase.pipeline;
         let finished = done == pipeline.run.steps;
         if finished {
@@ -228,7 +259,7 @@ impl Drive<'_> {
             }
         }
         let version = current.ready.trained.as_ref().map_or(0, |model| model.version());
-        let state = json!({ "finished": finished, "weights_version": version });
+        let state = json!({ "finished": finished, "weights_version": version, "finding": finding });
         current
             .folder
             .checkpoints()

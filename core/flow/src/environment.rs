@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use base::{Diagnostic, Row, Span};
 use host::{Code, Configured, Host, Plugin, World};
 use indexmap::IndexMap;
-use model::{ChatTemplate, Config};
+use model::{ChatTemplate, Config, Tokenizer};
 use record::CollectedRow;
 use record::dataset::Rows;
 use serde_json::Value;
 use spec::{Columns, Feed, ModelSource, Origin, Pipeline, PluginSource, Questions, RewardRule, Stage, StageKind};
 
+use crate::error::Error;
 use crate::feed;
 use crate::phase::Phase;
-use crate::plan::trained_model;
+use crate::plan::initialised_model;
 use crate::stages::collect::PROVENANCE;
 
 /// Plugins that were loaded, by name.
@@ -89,15 +90,16 @@ impl Plugins {
     }
 }
 
-/// Reads rows; what is wrong with the file becomes a finding at `span`.
+/// Reads rows; what is wrong with the file, or does not fit a model, becomes a finding at `span`.
 pub(crate) fn read_rows(
     path: &Path,
     columns: &Columns,
     limit: Option<usize>,
     span: &Span,
+    fits: &dyn Fn(&Row) -> Result<(), Error>,
     findings: &mut Vec<Diagnostic>,
 ) -> Option<Vec<Row>> {
-    let rows = Rows::read(path).and_then(|rows| feed::rows_from_file(&rows, columns, limit));
+    let rows = Rows::read(path).and_then(|rows| feed::rows_from_file(&rows, columns, limit, fits));
     match rows {
         Ok(rows) => Some(rows),
         Err(error) => {
@@ -109,16 +111,21 @@ pub(crate) fn read_rows(
 
 /// Everything of a phase that can be checked before work starts and without models: plugins, their configurations, data
 /// files that exist by now, model folders, templates. Gives the hashes of the plugins' code.
-pub(crate) fn check(phase: &Phase<'_>, host: &Host, findings: &mut Vec<Diagnostic>) -> IndexMap<String, String> {
+pub(crate) fn check(
+    phase: &Phase<'_>,
+    all: &[Phase<'_>],
+    host: &Host,
+    findings: &mut Vec<Diagnostic>,
+) -> IndexMap<String, String> {
     let pipeline = phase.pipeline;
     let plugins = Plugins::load(pipeline, host, findings);
     for (name, stage) in &pipeline.stages {
-        check_stage(phase, name, stage, &plugins, findings);
+        check_stage(phase, all, name, stage, &plugins, findings);
     }
     for (name, evaluation) in &pipeline.evaluations {
         let span = match &evaluation.questions {
             Questions::File { path, columns, limit, span } => {
-                read_rows(path, columns, *limit, span, findings);
+                read_rows(path, columns, *limit, span, &|_| Ok(()), findings);
                 span
             }
             Questions::Plugin { plugin, config, config_span, .. } => {
@@ -128,14 +135,14 @@ pub(crate) fn check(phase: &Phase<'_>, host: &Host, findings: &mut Vec<Diagnosti
         };
         check_template(name, evaluation.template.as_deref(), span, findings);
     }
-    let trained = trained_model(pipeline);
+    let initialised = initialised_model(pipeline);
     for (name, model) in &pipeline.models {
         let folder = match phase.init {
-            Some(Origin::Phase(_)) if trained == Some(name) => continue,
-            Some(Origin::Path(folder)) if trained == Some(name) => Some(folder),
+            Some(Origin::Phase(_)) if initialised == Some(name) => continue,
+            Some(Origin::Path(folder)) if initialised == Some(name) => Some(folder),
             _ => None,
         };
-        if let Err(problem) = check_model(folder, &model.source) {
+        if let Err(problem) = check_model(folder, &model.source, model.device) {
             let finding = Diagnostic::error("model", format!("model `{name}` can't be loaded"));
             findings.push(finding.at(model.span.clone(), problem));
         }
@@ -143,7 +150,14 @@ pub(crate) fn check(phase: &Phase<'_>, host: &Host, findings: &mut Vec<Diagnosti
     plugins.hashes()
 }
 
-fn check_stage(phase: &Phase<'_>, name: &str, stage: &Stage, plugins: &Plugins, findings: &mut Vec<Diagnostic>) {
+fn check_stage(
+    phase: &Phase<'_>,
+    all: &[Phase<'_>],
+    name: &str,
+    stage: &Stage,
+    plugins: &Plugins,
+    findings: &mut Vec<Diagnostic>,
+) {
     let template = |feed: &Feed, findings: &mut Vec<Diagnostic>| {
         check_template(name, feed.template.as_deref(), &stage.span, findings);
     };
@@ -152,11 +166,16 @@ fn check_stage(phase: &Phase<'_>, name: &str, stage: &Stage, plugins: &Plugins, 
             template(&dataset.feed, findings);
             for source in &dataset.sources {
                 let path = match phase.data.get(name) {
-                    Some(Origin::Phase(_)) => continue,
+                    Some(Origin::Phase(other)) => {
+                        if let Some(other) = all.iter().find(|phase| phase.name == other) {
+                            check_collected_columns(other, source, findings);
+                        }
+                        continue;
+                    }
                     Some(Origin::Path(path)) => path,
                     None => &source.path,
                 };
-                read_rows(path, &source.columns, None, &source.span, findings);
+                read_rows(path, &source.columns, None, &source.span, &|_| Ok(()), findings);
             }
         }
         StageKind::Generate(generate) => {
@@ -199,6 +218,31 @@ fn check_stage(phase: &Phase<'_>, name: &str, stage: &Stage, plugins: &Plugins, 
     }
 }
 
+/// Whether the columns that a source reads are among those that an earlier phase collects.
+fn check_collected_columns(collecting: &Phase<'_>, source: &spec::Source, findings: &mut Vec<Diagnostic>) {
+    let mut known: Vec<&str> = CollectedRow::COLUMNS.iter().chain(&PROVENANCE).copied().collect();
+    for stage in collecting.pipeline.stages.values() {
+        match &stage.kind {
+            StageKind::Dataset(dataset) => {
+                known.extend(dataset.sources.iter().flat_map(|source| &source.columns.fields).map(String::as_str));
+            }
+            // Which fields a generator's rows have is known once it has made some.
+            StageKind::Generate(_) => return,
+            _ => {}
+        }
+    }
+    let Columns { prompt, reference, response, fields } = &source.columns;
+    let wanted = std::iter::once(prompt).chain(reference).chain(response).chain(fields);
+    for column in wanted.filter(|column| !known.contains(&column.as_str())) {
+        let message = format!("the phase `{}` collects no column `{column}`", collecting.name);
+        findings.push(
+            Diagnostic::error("dataset", message)
+                .at(source.span.clone(), "read from what it collects")
+                .help(format!("it collects {}", known.join(", "))),
+        );
+    }
+}
+
 fn check_template(owner: &str, template: Option<&str>, span: &Span, findings: &mut Vec<Diagnostic>) {
     let Some(name) = template else { return };
     let problem = match ChatTemplate::named(name) {
@@ -217,20 +261,81 @@ fn check_template(owner: &str, template: Option<&str>, span: &Span, findings: &m
 }
 
 /// Whether a model's small files are there and say something known; its weights are read when the run begins.
-fn check_model(folder: Option<&PathBuf>, source: &ModelSource) -> Result<(), String> {
-    let (config, needed): (PathBuf, Vec<PathBuf>) = match (folder, source) {
+fn check_model(folder: Option<&PathBuf>, source: &ModelSource, device: spec::Device) -> Result<(), String> {
+    if device == spec::Device::Cuda && !cfg!(feature = "cuda") {
+        return Err(
+            "this program was built without the feature `cuda`: say `device = \"cpu\"`, or build with it".to_owned()
+        );
+    }
+    let (config, tokenizer, template) = match (folder, source) {
         (Some(folder), _) | (None, ModelSource::Path(folder)) => {
-            (folder.join("config.json"), vec![folder.join("tokenizer.json")])
+            (&folder.join("config.json"), &folder.join("tokenizer.json"), None)
         }
-        (None, ModelSource::Init { config, tokenizer, chat_template }) => {
-            (config.clone(), std::iter::once(tokenizer.clone()).chain(chat_template.clone()).collect())
-        }
+        (None, ModelSource::Init { config, tokenizer, chat_template }) => (config, tokenizer, chat_template.as_ref()),
     };
     let text =
-        std::fs::read_to_string(&config).map_err(|error| format!("failed to read {}: {error}", config.display()))?;
-    Config::from_json(&text).map_err(|error| format!("{}: {error}", config.display()))?;
-    match needed.iter().find(|path| !path.is_file()) {
+        std::fs::read_to_string(config).map_err(|error| format!("failed to read {}: {error}", config.display()))?;
+    let vocab = Config::from_json(&text).map_err(|error| format!("{}: {error}", config.display()))?.vocab;
+    let ids = Tokenizer::from_file(tokenizer).map_err(|error| error.to_string())?.vocab_size();
+    if ids > vocab {
+        return Err(format!("`vocab_size` is {vocab}, and {} has {ids} ids", tokenizer.display()));
+    }
+    match template.filter(|path| !path.is_file()) {
         Some(path) => Err(format!("there is no {}", path.display())),
         None => Ok(()),
     }
+}
+
+/// The hash of each file that a phase reads, other than its own text and its plugins, by path: a run that goes on with
+/// others would not be the same run.
+pub(crate) fn inputs(phase: &Phase<'_>) -> Result<IndexMap<String, String>, Error> {
+    let pipeline = phase.pipeline;
+    let mut paths: Vec<PathBuf> = Vec::new();
+    let mut template = |name: &Option<String>| {
+        paths.extend(name.iter().filter(|name| ChatTemplate::named(name).is_none()).map(PathBuf::from));
+    };
+    for stage in pipeline.stages.values() {
+        match &stage.kind {
+            StageKind::Dataset(dataset) => template(&dataset.feed.template),
+            StageKind::Generate(generate) => template(&generate.feed.template),
+            _ => {}
+        }
+    }
+    pipeline.evaluations.values().for_each(|evaluation| template(&evaluation.template));
+    for (name, stage) in &pipeline.stages {
+        let StageKind::Dataset(dataset) = &stage.kind else { continue };
+        match phase.data.get(name) {
+            Some(Origin::Phase(_)) => {}
+            Some(Origin::Path(path)) => paths.push(path.clone()),
+            None => paths.extend(dataset.sources.iter().map(|source| source.path.clone())),
+        }
+    }
+    for evaluation in pipeline.evaluations.values() {
+        if let Questions::File { path, .. } = &evaluation.questions {
+            paths.push(path.clone());
+        }
+    }
+    let initialised = initialised_model(pipeline);
+    for (name, model) in &pipeline.models {
+        match (phase.init.filter(|_| initialised == Some(name)), &model.source) {
+            (Some(Origin::Phase(_)), _) => {}
+            (Some(Origin::Path(folder)), _) | (None, ModelSource::Path(folder)) => paths.extend(model_files(folder)),
+            (None, ModelSource::Init { config, tokenizer, chat_template }) => {
+                paths.extend([config, tokenizer].into_iter().chain(chat_template).cloned());
+            }
+        }
+    }
+    paths.sort();
+    paths.dedup();
+    let hash = |path: PathBuf| Ok((path.display().to_string(), record::hash_file(&path)?));
+    paths.into_iter().map(hash).collect()
+}
+
+/// The files of a model folder that say what the model is.
+fn model_files(folder: &Path) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let counts = |path: &PathBuf| {
+        path.extension().is_some_and(|kind| ["json", "safetensors", "jinja"].iter().any(|known| kind == *known))
+    };
+    files.filter(|path| path.is_file()).filter(counts).collect()
 }

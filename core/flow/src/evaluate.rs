@@ -1,10 +1,10 @@
 //! Evaluations: questions sampled and judged beside the DAG, while the weights stand still.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use base::{Completion, Context, Decision, Finish, Group, Prompt, RngKey, Verdict};
-use crossbeam::channel::bounded;
+use crossbeam::channel::{Receiver, bounded};
 use model::Model;
 use model::sampler::{self, Request, Settings};
 use serde_json::{Value, json};
@@ -30,6 +30,8 @@ pub(crate) struct Evaluated {
     pub metrics: Vec<(String, f64)>,
     /// The first questions with what the model wrote, for people to read.
     pub examples: Value,
+    /// What the user should know though the run goes on.
+    pub warning: Option<String>,
 }
 
 impl Evaluation {
@@ -48,7 +50,9 @@ impl Evaluation {
         let mut put = |name: &str, value: f64| metrics.push((format!("eval/{}/{name}", self.name), value));
         let right: Vec<Vec<bool>> = groups.iter().map(|group| self.right(group)).collect();
         let shares: Vec<f64> = right.iter().filter(|right| !right.is_empty()).map(|right| share(right)).collect();
-        put("pass@1", mean(&shares));
+        if !shares.is_empty() {
+            put("pass@1", mean(&shares));
+        }
         if self.spec.samples > 1 {
             // With all k samples drawn, the unbiased estimate of pass@k is whether any of them is right.
             let any: Vec<f64> = right.iter().map(|right| f64::from(u8::from(right.contains(&true)))).collect();
@@ -62,24 +66,37 @@ impl Evaluation {
                 .filter(|right| !right.is_empty())
                 .map(|right| share(&right))
                 .collect();
-            put("greedy", mean(&shares));
+            if !shares.is_empty() {
+                put("greedy", mean(&shares));
+            }
         }
         for (i, verifier) in self.verifiers.iter().enumerate().skip(1) {
             let scores: Vec<f64> = groups.iter().flat_map(|group| scores(group, i, verifier)).flatten().collect();
-            put(&verifier.name, mean(&scores));
+            if !scores.is_empty() {
+                put(&verifier.name, mean(&scores));
+            }
         }
         let completions: Vec<&Arc<Completion>> = groups.iter().flat_map(|group| &group.completions).collect();
         let count = completions.len().max(1) as f64;
         put("mean_length", completions.iter().map(|completion| completion.tokens.len()).sum::<usize>() as f64 / count);
         let cut = completions.iter().filter(|completion| completion.finish == Finish::Length).count();
         put("truncated", cut as f64 / count);
-        let undecided = groups
-            .iter()
-            .filter_map(|group| group.judgements.first())
+        let first = groups.iter().filter_map(|group| group.judgements.first());
+        let reasons: Vec<&String> = first
             .flat_map(|judgement| &judgement.verdicts)
-            .filter(|verdict| matches!(verdict, Verdict::Undecided(_)))
-            .count();
-        put("undecided", undecided as f64);
+            .filter_map(|verdict| match verdict {
+                Verdict::Undecided(reason) => Some(reason),
+                _ => None,
+            })
+            .collect();
+        put("undecided", reasons.len() as f64 / count);
+        let warning = reasons.first().map(|reason| {
+            format!(
+                "{} of {count} completions of the evaluation `{}` are undecided, the first: {reason}",
+                reasons.len(),
+                self.name
+            )
+        });
         let examples = groups.iter().zip(&right).take(3).map(|(group, right)| {
             json!({
                 "prompt": group.prompt.text,
@@ -89,7 +106,7 @@ impl Evaluation {
             })
         });
         let examples = examples.collect();
-        Ok(Evaluated { metrics, examples })
+        Ok(Evaluated { metrics, examples, warning })
     }
 
     /// For each decided completion whether it is right.
@@ -118,18 +135,23 @@ impl Evaluation {
         let judged: Mutex<Vec<Arc<Group>>> = Mutex::new(Vec::with_capacity(requests.len()));
         let (sender, receiver) = bounded::<Group>(SLOTS);
         let stop = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            let work = || -> Result<(), Error> {
-                for mut group in &receiver {
-                    for verifier in &self.verifiers {
-                        let judgement = verifier.judge(&group, &context)?;
-                        group.judgements.push(Arc::new(judgement));
-                    }
-                    judged.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::new(group));
+        // Each worker has a receiver of its own: once all of them have failed, nothing waits for one to receive.
+        let work = |groups: Receiver<Group>| -> Result<(), Error> {
+            for mut group in &groups {
+                for verifier in &self.verifiers {
+                    let judgement =
+                        verifier.judge(&group, &context).inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
+                    group.judgements.push(Arc::new(judgement));
                 }
-                Ok(())
-            };
-            let workers: Vec<_> = (0..self.threads).map(|_| scope.spawn(work)).collect();
+                judged.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::new(group));
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let work = &work;
+            let workers: Vec<_> =
+                (0..self.threads).map(|_| receiver.clone()).map(|groups| scope.spawn(move || work(groups))).collect();
+            drop(receiver);
             let sampled = sampler::sample(
                 &self.model,
                 &requests,

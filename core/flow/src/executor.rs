@@ -1,12 +1,14 @@
 //! One step: every stage on a thread of its own, groups streaming between them through bounded channels.
 //!
-//! A channel that closes is the end of a step. A stage that fails drops both its ends, so that its neighbours stop in
-//! turn and no thread is left waiting; the first error that is not such a consequence is the cause that is reported.
+//! A channel that closes is the end of a step. A stage that fails says so and drops both its ends: its neighbours stop in
+//! turn, nothing is learned from half a step, and no thread is left waiting. The first error in the order of the stages that
+//! is not such a consequence is the cause that is reported.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use base::Group;
@@ -22,7 +24,7 @@ const CAPACITY: usize = 64;
 /// What a stage does in a step.
 pub(crate) trait Work: Send + Sync {
     /// Takes groups from `inbox` until it ends, hands groups to `outbox`, and says what it measured.
-    fn run(&self, step: u64, inbox: Inbox, outbox: Outbox) -> Result<Report, Error>;
+    fn run(&self, step: u64, inbox: &Inbox, outbox: &Outbox) -> Result<Report, Error>;
 
     /// Writes what the stage remembers over steps into a checkpoint.
     fn save(&self, _folder: &Path) -> Result<(), Error> {
@@ -50,10 +52,16 @@ pub(crate) struct Report {
     pub groups: Option<Vec<(Arc<Group>, Vec<f64>)>>,
     /// A rule of the file that the step broke: the run ends after the commit.
     pub finding: Option<String>,
+    /// What the user should know though the run goes on.
+    pub warning: Option<String>,
 }
 
 /// What a stage receives.
-pub(crate) struct Inbox(Receiver<Delivery>);
+pub(crate) struct Inbox {
+    groups: Receiver<Delivery>,
+    /// Whether a stage of the step has failed.
+    failed: Arc<AtomicBool>,
+}
 
 /// A group and the position of the input that it came by.
 type Delivery = (usize, Arc<Group>);
@@ -61,14 +69,17 @@ type Delivery = (usize, Arc<Group>);
 impl Inbox {
     /// Groups with the position of the input that they came by, as they come.
     pub fn iter(&self) -> impl Iterator<Item = Delivery> {
-        self.0.iter()
+        self.groups.iter()
     }
 
-    /// The whole step in prompt order.
-    pub fn whole_step(&self) -> Vec<Arc<Group>> {
-        let mut groups: Vec<Arc<Group>> = self.0.iter().map(|(_, group)| group).collect();
+    /// The whole step in prompt order; an error if a stage before has failed.
+    pub fn whole_step(&self) -> Result<Vec<Arc<Group>>, Error> {
+        let mut groups: Vec<Arc<Group>> = self.groups.iter().map(|(_, group)| group).collect();
+        if self.failed.load(Ordering::SeqCst) {
+            return Err(Error::Downstream);
+        }
         groups.sort_by_key(|group| group.index);
-        groups
+        Ok(groups)
     }
 }
 
@@ -106,7 +117,9 @@ pub(crate) fn run_step(plan: &Plan, work: &[Box<dyn Work>], step: u64) -> Result
         outboxes.push(Outbox(targets.collect()));
     }
     // Only outboxes may keep a channel open: a stage's input ends when all that feed it are done.
-    let inboxes: Vec<Inbox> = ends.iter_mut().filter_map(|(_, receiver)| receiver.take()).map(Inbox).collect();
+    let failed = Arc::new(AtomicBool::new(false));
+    let inbox = |groups| Inbox { groups, failed: failed.clone() };
+    let inboxes: Vec<Inbox> = ends.iter_mut().filter_map(|(_, receiver)| receiver.take()).map(inbox).collect();
     drop(ends);
 
     let results: Vec<Result<Done, Error>> = std::thread::scope(|scope| {
@@ -119,8 +132,13 @@ pub(crate) fn run_step(plan: &Plan, work: &[Box<dyn Work>], step: u64) -> Result
                 scope.spawn(move || {
                     let _entered = span.entered();
                     let started = Instant::now();
-                    let run = catch_unwind(AssertUnwindSafe(|| work.run(step, inbox, outbox)));
+                    let run = catch_unwind(AssertUnwindSafe(|| work.run(step, &inbox, &outbox)));
                     let report = run.unwrap_or_else(|panic| Err(Error::Panic(panic_text(panic.as_ref()))));
+                    if report.is_err() {
+                        // Whoever finds a channel closed has to know why.
+                        inbox.failed.store(true, Ordering::SeqCst);
+                    }
+                    drop((inbox, outbox));
                     let stage = node.name.to_owned();
                     match report {
                         Ok(report) => Ok(Done { stage, report, seconds: started.elapsed().as_secs_f64() }),

@@ -177,13 +177,34 @@ impl Renderer {
     }
 }
 
-/// The rows of a file, by the columns that the pipeline file names.
-pub(crate) fn rows_from_file(rows: &Rows, columns: &Columns, limit: Option<usize>) -> Result<Vec<Row>, record::Error> {
-    let text = |row: usize, column: &str| -> Result<String, record::Error> {
+/// Whether a model can read a row's prompt, and its response if it has one, with room for a token more.
+pub(crate) fn fits(renderer: &Renderer, model: &Model, row: &Row) -> Result<(), Error> {
+    let prompt = renderer.prompt(&model.tokenizer, 0, "".into(), row.clone())?;
+    let response = prompt.response.as_deref().map_or(Ok(Vec::new()), |text| model.tokenizer.encode(text));
+    let (length, context) = (prompt.tokens.len() + response.map_err(Error::model)?.len(), model.context());
+    if length < context {
+        return Ok(());
+    }
+    let what = if prompt.response.is_some() { "prompt and response have" } else { "prompt has" };
+    Err(Error::Finding(format!("its {what} {length} tokens, and the model reads at most {context}, an end included")))
+}
+
+/// The rows of a file, by the columns that the pipeline file names. `fits` may refuse a row.
+pub(crate) fn rows_from_file(
+    rows: &Rows,
+    columns: &Columns,
+    limit: Option<usize>,
+    fits: &dyn Fn(&Row) -> Result<(), Error>,
+) -> Result<Vec<Row>, record::Error> {
+    let optional = |row: usize, column: &str| -> Result<Option<String>, record::Error> {
         Ok(match rows.require(row, column)? {
-            serde_json::Value::String(text) => text,
-            other => other.to_string(),
+            serde_json::Value::Null => None,
+            serde_json::Value::String(text) => Some(text),
+            other => Some(other.to_string()),
         })
+    };
+    let text = |row: usize, column: &str| -> Result<String, record::Error> {
+        optional(row, column)?.ok_or_else(|| rows.row_error(row, &format!("column `{column}` is null")))
     };
     (0..rows.len().min(limit.unwrap_or(usize::MAX)))
         .map(|i| {
@@ -202,7 +223,7 @@ pub(crate) fn rows_from_file(rows: &Rows, columns: &Columns, limit: Option<usize
                     ));
                 }
             };
-            let reference = columns.reference.as_deref().map(|column| text(i, column)).transpose()?;
+            let reference = columns.reference.as_deref().map(|column| optional(i, column)).transpose()?.flatten();
             let mut fields = Vec::new();
             if let Some(column) = &columns.response {
                 fields.push(("response".to_owned(), text(i, column)?));
@@ -210,7 +231,9 @@ pub(crate) fn rows_from_file(rows: &Rows, columns: &Columns, limit: Option<usize
             for column in &columns.fields {
                 fields.push((column.clone(), text(i, column)?));
             }
-            Ok(Row { prompt, reference, fields })
+            let row = Row { prompt, reference, fields };
+            fits(&row).map_err(|error| rows.row_error(i, &error.to_string()))?;
+            Ok(row)
         })
         .collect()
 }

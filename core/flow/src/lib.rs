@@ -27,4 +27,4 @@ mod stages;
 pub use error::Error;
 pub use observer::{Event, Observer};
 pub use record::dataset;
-pub use run::{Interrupt, Job, Origin, Outcome, check, origin, resume, run};
+pub use run::{Interrupt, Job, Origin, Outcome, check, latest, origin, resume, run};

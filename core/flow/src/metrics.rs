@@ -1,5 +1,6 @@
 //! What a step's groups amount to, under the names that practitioners know (TRL's, unless said otherwise).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base::{Decision, Finish, Group, Verdict};
@@ -43,6 +44,20 @@ pub(crate) fn of_groups(groups: &[(Arc<Group>, Vec<f64>)]) -> Vec<(String, f64)>
         }
     }
 
+    // What plugins measured beside their scores.
+    let mut measured: BTreeMap<(&str, &str), Vec<f64>> = BTreeMap::new();
+    for judgement in groups.iter().flat_map(|(group, _)| &group.judgements) {
+        for verdict in &judgement.verdicts {
+            let Verdict::Decided(finding) = verdict else { continue };
+            for (name, number) in &finding.metrics {
+                measured.entry((&judgement.stage, name)).or_default().push(*number);
+            }
+        }
+    }
+    for ((stage, name), numbers) in measured {
+        put(&format!("plugin/{stage}/{name}/mean"), mean(&numbers));
+    }
+
     let rewards: Vec<Vec<f64>> = groups
         .iter()
         .map(|(group, _)| group.rewards.iter().flatten().copied().collect())
@@ -64,7 +79,8 @@ pub(crate) fn of_groups(groups: &[(Arc<Group>, Vec<f64>)]) -> Vec<(String, f64)>
 }
 
 pub(crate) fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len().max(1) as f64
+    // A sum of nothing is -0.0.
+    if values.is_empty() { 0.0 } else { values.iter().sum::<f64>() / values.len() as f64 }
 }
 
 /// The standard deviation with ddof 1, as TRL logs it; 0 for equal values, exactly.

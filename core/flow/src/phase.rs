@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use indexmap::IndexMap;
-use record::RunFolder;
+use record::{Checkpoint, RunFolder};
 use serde_json::{Value, json};
 use spec::{Document, Origin, Pipeline, StageKind};
 
@@ -44,8 +44,13 @@ pub(crate) fn phases(document: &Document) -> Vec<Phase<'_>> {
     }
 }
 
-/// What the run depends on. Where its folder is and how many threads compute changes no byte, so they are left out.
-pub(crate) fn resolved(document: &Document, plugins: &[IndexMap<String, String>]) -> Result<Value, Error> {
+/// What the run depends on, with the hashes of each phase's plugins and files. Where its folder is and how many threads
+/// compute changes no byte, so they are left out.
+pub(crate) fn resolved(
+    document: &Document,
+    plugins: &[IndexMap<String, String>],
+    inputs: &[IndexMap<String, String>],
+) -> Result<Value, Error> {
     let mut value = serde_json::to_value(document).map_err(|error| Error::Defect(error.to_string()))?;
     let without_place = |pipeline: &mut Value| {
         if let Some(run) = pipeline.get_mut("run").and_then(Value::as_object_mut) {
@@ -60,7 +65,7 @@ pub(crate) fn resolved(document: &Document, plugins: &[IndexMap<String, String>]
         phases.into_iter().flatten().filter_map(|phase| phase.get_mut("pipeline")).for_each(without_place);
     }
     // Before 1.0 any release may change numbers.
-    Ok(json!({ "version": env!("CARGO_PKG_VERSION"), "document": value, "plugins": plugins }))
+    Ok(json!({ "version": env!("CARGO_PKG_VERSION"), "document": value, "plugins": plugins, "inputs": inputs }))
 }
 
 impl Phase<'_> {
@@ -71,9 +76,11 @@ impl Phase<'_> {
             Some(Origin::Path(folder)) => Some(folder.clone()),
             Some(Origin::Phase(name)) => {
                 let latest = run.phase(Some(name))?.checkpoints().latest()?;
-                let checkpoint = latest.checkpoint.ok_or_else(|| {
+                let finished = |checkpoint: &Checkpoint| checkpoint.state["finished"] == json!(true);
+                let checkpoint = latest.checkpoint.filter(finished).ok_or_else(|| {
                     Error::Resume(format!(
-                        "the last checkpoint of the phase `{name}` is gone: `{}` can't start",
+                        "the last checkpoint of the phase `{name}` is gone or damaged, so `{}` can't start from it: \
+                         resume the run to make it again",
                         self.name
                     ))
                 })?;

@@ -99,6 +99,11 @@ pub(crate) fn trained_model(pipeline: &Pipeline) -> Option<&str> {
     pipeline.stages.values().find_map(|stage| learning(&stage.kind)).map(|learning| learning.model.as_str())
 }
 
+/// The model whose weights a phase's `init` gives: the one that learns, or the only one.
+pub(crate) fn initialised_model(pipeline: &Pipeline) -> Option<&str> {
+    trained_model(pipeline).or_else(|| pipeline.models.keys().next().map(String::as_str))
+}
+
 /// What a learning stage shares with others; `None` for stages that don't learn.
 pub(crate) fn learning(kind: &StageKind) -> Option<&spec::Learning> {
     match kind {

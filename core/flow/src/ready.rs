@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use base::{Diagnostic, RngKey, Row};
+use base::{Diagnostic, RngKey, Row, Span};
 use candle_core::Device;
 use host::{Configured, Host, World};
 use indexmap::IndexMap;
@@ -14,9 +14,9 @@ use crate::environment::{Plugins, read_rows};
 use crate::error::Error;
 use crate::evaluate::Evaluation;
 use crate::executor::Work;
-use crate::feed::{Dealer, Feed, Renderer, Source, rows_between};
+use crate::feed::{Dealer, Feed, Renderer, Source, fits, rows_between};
 use crate::phase::Phase;
-use crate::plan::{Plan, trained_model};
+use crate::plan::{Plan, initialised_model, trained_model};
 use crate::stages::collect::CollectStage;
 use crate::stages::filter::FilterStage;
 use crate::stages::grpo::{GrpoStage, Reference};
@@ -75,7 +75,7 @@ pub(crate) fn prepare<'a>(phase: &Phase<'a>, takeover: &Takeover, host: &Host) -
     let mut models: IndexMap<&str, Arc<Model>> = IndexMap::new();
     for (name, model) in &pipeline.models {
         let device = device(model.device)?;
-        let folder = takeover.model.as_ref().filter(|_| trained_name == Some(name));
+        let folder = takeover.model.as_ref().filter(|_| initialised_model(pipeline) == Some(name));
         let loaded = match (folder, &model.source) {
             (Some(folder), _) | (None, spec::ModelSource::Path(folder)) => Model::load(folder, &device),
             (None, spec::ModelSource::Init { config, tokenizer, chat_template }) => {
@@ -120,14 +120,17 @@ pub(crate) fn prepare<'a>(phase: &Phase<'a>, takeover: &Takeover, host: &Host) -
         let stage: Option<Box<dyn Work>> = match &node.stage.kind {
             StageKind::Dataset(dataset) => {
                 let mut sources = Vec::new();
+                let model = source_model()?;
+                let renderer = Renderer::new(dataset.feed.template.as_deref(), dataset.feed.system.as_deref(), &model)?;
+                let fits = |row: &Row| fits(&renderer, &model, row);
                 for source in &dataset.sources {
                     let path = takeover.data.get(name).unwrap_or(&source.path);
-                    if let Some(rows) = read_rows(path, &source.columns, None, &source.span, &mut findings) {
+                    if let Some(rows) = read_rows(path, &source.columns, None, &source.span, &fits, &mut findings) {
                         sources.push(Source { name: source.name.as_str().into(), weight: source.weight, rows });
                     }
                 }
                 if findings.is_empty() {
-                    let feed = Feed::new(key, name, &dataset.feed, Dealer::Rows(sources), &*source_model()?)?;
+                    let feed = Feed::new(key, name, &dataset.feed, Dealer::Rows(sources), &model)?;
                     Some(Box::new(SourceStage { feed }))
                 } else {
                     None
@@ -158,7 +161,10 @@ pub(crate) fn prepare<'a>(phase: &Phase<'a>, takeover: &Takeover, host: &Host) -
                 }
             }
             StageKind::Sample(sample) => {
-                Some(Box::new(SampleStage { spec: sample.clone(), model: model(&sample.model)?, key }))
+                let longest = sample.max_tokens.points.iter().fold(0.0, |most: f64, (_, tokens)| most.max(*tokens));
+                let model = model(&sample.model)?;
+                room(name, longest as usize, &model, &node.stage.span, &mut findings);
+                Some(Box::new(SampleStage { spec: sample.clone(), model, key }))
             }
             StageKind::Verify(verify) => match verify_stage(name, verify, &mut findings) {
                 Some(stage) => Some(Box::new(stage)),
@@ -237,8 +243,13 @@ pub(crate) fn prepare<'a>(phase: &Phase<'a>, takeover: &Takeover, host: &Host) -
         // The questions of an evaluation are the same in every phase of a recipe.
         let key = RngKey::new(pipeline.seed, "evaluation").derive(name);
         let model = model(&evaluation.model)?;
+        let renderer = Renderer::new(evaluation.template.as_deref(), evaluation.system.as_deref(), &model)?;
+        let (Questions::File { span, .. } | Questions::Plugin { config_span: span, .. }) = &evaluation.questions;
+        room(name, evaluation.max_tokens, &model, span, &mut findings);
         let rows = match &evaluation.questions {
-            Questions::File { path, columns, limit, span } => read_rows(path, columns, *limit, span, &mut findings),
+            Questions::File { path, columns, limit, span } => {
+                read_rows(path, columns, *limit, span, &|row| fits(&renderer, &model, row), &mut findings)
+            }
             Questions::Plugin { plugin, config, count, config_span } => {
                 match plugins.configure(plugin, World::Generator, config, config_span, &mut findings) {
                     Some(plugin) => Some(generated(&plugin, key, *count)?),
@@ -246,7 +257,6 @@ pub(crate) fn prepare<'a>(phase: &Phase<'a>, takeover: &Takeover, host: &Host) -
                 }
             }
         };
-        let renderer = Renderer::new(evaluation.template.as_deref(), evaluation.system.as_deref(), &model)?;
         let questions = rows
             .unwrap_or_default()
             .into_iter()
@@ -279,6 +289,15 @@ pub(crate) fn prepare<'a>(phase: &Phase<'a>, takeover: &Takeover, host: &Host) -
     }
     let trained = trained_name.map(&model).transpose()?;
     Ok(Ready { plan, work, evaluations, trained, threads })
+}
+
+/// Whether a completion of that many tokens can follow a prompt at all.
+fn room(owner: &str, max_tokens: usize, model: &Model, span: &Span, findings: &mut Vec<Diagnostic>) {
+    if max_tokens >= model.context() {
+        let message = format!("`max_tokens` of `{owner}` is {max_tokens}, which leaves no room for a prompt");
+        let context = format!("the model reads at most {} tokens, prompt and completion together", model.context());
+        findings.push(Diagnostic::error("max-tokens", message).at(span.clone(), context));
+    }
 }
 
 /// Rows `0..count` of a generator.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use base::Diagnostic;
 use host::{Host, Options};
 use indexmap::IndexMap;
-use record::{Checkpoint, RunFolder};
+use record::RunFolder;
 use serde_json::{Value, json};
 use spec::Document;
 
@@ -84,7 +84,7 @@ pub fn check(document: &Document) -> Result<Vec<Diagnostic>, Error> {
 
 fn check_phases(phases: &[Phase<'_>], host: &Host) -> (Vec<Diagnostic>, Vec<IndexMap<String, String>>) {
     let mut findings = Vec::new();
-    let hashes = phases.iter().map(|phase| environment::check(phase, host, &mut findings)).collect();
+    let hashes = phases.iter().map(|phase| environment::check(phase, phases, host, &mut findings)).collect();
     // Two phases may run one file.
     let mut unique: Vec<Diagnostic> = Vec::new();
     for finding in findings {
@@ -103,13 +103,18 @@ struct Fit<'a> {
 }
 
 fn fit<'a>(job: &Job<'a>) -> Result<Fit<'a>, Error> {
+    let folder = std::env::current_dir().unwrap_or_default();
+    if let Some(path) = [&*folder, job.file].into_iter().find(|path| path.to_str().is_none()) {
+        return Err(Error::Finding(format!("the path {} is not UTF-8: rename it", path.display())));
+    }
     let phases = phases(job.document);
     let host = Host::new(Options::default())?;
     let (findings, plugins) = check_phases(&phases, &host);
     if findings.iter().any(Diagnostic::is_error) {
         return Err(Error::Environment(findings));
     }
-    let resolved = resolved(job.document, &plugins)?;
+    let inputs = phases.iter().map(environment::inputs).collect::<Result<Vec<_>, _>>()?;
+    let resolved = resolved(job.document, &plugins, &inputs)?;
     Ok(Fit { phases, host, resolved })
 }
 
@@ -144,25 +149,24 @@ pub fn run(job: &Job<'_>, observer: &dyn Observer, interrupt: &Interrupt) -> Res
     drive.go(Position::default(), first)
 }
 
-/// Goes on with a run from its last commit: the one in `folder`, or else the latest of the document's name.
+/// The folder of the latest run of a document's name.
 ///
 /// # Errors
-/// There is no such run, it is another document's, or another process works in it; and what [`Error`] lists.
-pub fn resume(
-    job: &Job<'_>,
-    folder: Option<&Path>,
-    observer: &dyn Observer,
-    interrupt: &Interrupt,
-) -> Result<Outcome, Error> {
+/// There is none, or what is there can't be read.
+pub fn latest(job: &Job<'_>) -> Result<PathBuf, Error> {
     let (dir, name) = place(job.document);
-    let path = match folder {
-        Some(folder) => folder.to_owned(),
-        None => RunFolder::latest(dir, name)?.ok_or_else(|| {
-            let hint = format!("start one with: pipeline run {}", job.file.display());
-            Error::Resume(format!("there is nothing to resume: no run of `{name}` below {}; {hint}", dir.display()))
-        })?,
-    };
-    let run = RunFolder::open(&path)?;
+    RunFolder::latest(dir, name)?.ok_or_else(|| {
+        let hint = format!("start one with: pipeline run {}", job.file.display());
+        Error::Resume(format!("there is nothing to resume: no run of `{name}` below {}; {hint}", dir.display()))
+    })
+}
+
+/// Goes on with the run in `folder` from its last commit.
+///
+/// # Errors
+/// It is another document's, or another process works in it; and what [`Error`] lists.
+pub fn resume(job: &Job<'_>, folder: &Path, observer: &dyn Observer, interrupt: &Interrupt) -> Result<Outcome, Error> {
+    let run = RunFolder::open(folder)?;
     let Fit { phases, host, resolved } = fit(job)?;
     run.require(&resolved)?;
     let position = locate(&run, &phases, observer)?;
@@ -185,16 +189,11 @@ pub fn resume(
     drive.go(position, None)
 }
 
-/// Finds the first phase that has not ended, its last good checkpoint, and the last commit of the run.
+/// Finds the last commit of the run, and where it goes on from there. A phase with a checkpoint shows that those before it
+/// have ended.
 fn locate(run: &RunFolder, phases: &[Phase<'_>], observer: &dyn Observer) -> Result<Position, Error> {
-    let mut position = Position { phase: phases.len(), ..Position::default() };
-    for (i, phase) in phases.iter().enumerate() {
+    for (i, phase) in phases.iter().enumerate().rev() {
         let checkpoints = run.phase(phase.folder)?.checkpoints();
-        if i > position.phase {
-            // They grew from a checkpoint that is gone, and are made again.
-            checkpoints.clear()?;
-            continue;
-        }
         let latest = checkpoints.latest()?;
         for damaged in &latest.damaged {
             let message = format!(
@@ -206,23 +205,29 @@ fn locate(run: &RunFolder, phases: &[Phase<'_>], observer: &dyn Observer) -> Res
             run.events().append("damaged", &[("phase", json!(phase.name)), ("message", json!(message))])?;
             observer.notice(&Event::Warning { message: &message });
         }
-        if latest.checkpoint.is_none() && !latest.damaged.is_empty() {
-            let advice = "to run it from the start, use `pipeline run`";
-            let name = phase.name;
-            return Err(Error::Resume(format!(
-                "no checkpoint of `{name}` is left that could be resumed from; {advice}"
-            )));
-        }
-        let finished = latest.checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.state["finished"] == json!(true));
-        if let Some(Checkpoint { mark, .. }) = &latest.checkpoint {
-            position.mark = mark.clone();
-        }
-        if !finished {
-            position.phase = i;
-            position.checkpoint = latest.checkpoint;
+        let name = phase.name;
+        match latest.checkpoint {
+            None if checkpoints.any_left()? => {
+                let advice = "restore one that was set aside, or run it from the start with `pipeline run`";
+                return Err(Error::Resume(format!(
+                    "no checkpoint of `{name}` is left that could be resumed from; {advice}"
+                )));
+            }
+            None => {}
+            Some(checkpoint) => {
+                if let Some(finding) = checkpoint.state["finding"].as_str() {
+                    return Err(Error::Finding(format!("the run has ended with a finding: {finding}")));
+                }
+                let finished = checkpoint.state["finished"] == json!(true);
+                let mark = checkpoint.mark.clone();
+                return Ok(match finished {
+                    true => Position { phase: i + 1, checkpoint: None, mark },
+                    false => Position { phase: i, checkpoint: Some(checkpoint), mark },
+                });
+            }
         }
     }
-    Ok(position)
+    Ok(Position::default())
 }
 
 /// How the run in a folder was started.

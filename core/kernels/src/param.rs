@@ -218,6 +218,11 @@ impl Param {
         Tensor::from_vec(sum, self.shape(), self.inner.var.device()).ok()
     }
 
+    /// Whether every element of the value is finite; only looked at on the CPU.
+    pub fn is_finite(&self) -> bool {
+        read(self.inner.var.as_tensor()).map_or(true, |values| values.iter().all(|value| value.is_finite()))
+    }
+
     /// The sum of squares of the gradient, in f64; `None` if nothing has arrived since [`Param::zero_grad`].
     ///
     /// # Errors

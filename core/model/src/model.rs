@@ -225,6 +225,11 @@ impl Model {
         &self.device
     }
 
+    /// The most tokens that a sequence may have.
+    pub fn context(&self) -> usize {
+        self.config.context
+    }
+
     /// The chat template that came with the model.
     pub fn chat_template(&self) -> Option<&str> {
         self.extras.template.as_deref()

@@ -19,10 +19,17 @@ pub(crate) struct CollectStage {
 }
 
 impl Work for CollectStage {
-    fn run(&self, step: u64, inbox: Inbox, _outbox: Outbox) -> Result<Report, Error> {
-        let groups = inbox.whole_step();
+    fn run(&self, step: u64, inbox: &Inbox, _outbox: &Outbox) -> Result<Report, Error> {
+        let groups = inbox.whole_step()?;
         let mut rows = Vec::new();
         for group in &groups {
+            let reserved = |name: &str| CollectedRow::COLUMNS.iter().chain(&PROVENANCE).any(|column| *column == name);
+            if let Some((name, _)) = group.prompt.fields.iter().find(|(name, _)| reserved(name)) {
+                return Err(Error::Finding(format!(
+                    "rows of `{}` have a field `{name}`, which is a column of its own in what `{}` collects: rename the field",
+                    group.prompt.source, self.name
+                )));
+            }
             for (i, completion) in group.completions.iter().enumerate() {
                 if group.decisions.get(i).is_some_and(|decision| *decision != Decision::Keep) {
                     continue;
@@ -61,7 +68,7 @@ impl Work for CollectStage {
         let metrics = vec![(format!("collect/{}/rows", self.name), rows.len() as f64)];
         *self.rows.lock().unwrap_or_else(PoisonError::into_inner) = rows;
         let groups = groups.into_iter().map(|group| (group, Vec::new()));
-        Ok(Report { metrics, groups: Some(groups.collect()), finding: None })
+        Ok(Report { metrics, groups: Some(groups.collect()), ..Report::default() })
     }
 
     fn collected(&self) -> Vec<CollectedRow> {

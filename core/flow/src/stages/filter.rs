@@ -18,8 +18,8 @@ pub(crate) struct FilterStage {
 }
 
 impl Work for FilterStage {
-    fn run(&self, step: u64, inbox: Inbox, outbox: Outbox) -> Result<Report, Error> {
-        let mut groups: Vec<Group> = inbox.whole_step().iter().map(|group| Group::clone(group)).collect();
+    fn run(&self, step: u64, inbox: &Inbox, outbox: &Outbox) -> Result<Report, Error> {
+        let mut groups: Vec<Group> = inbox.whole_step()?.iter().map(|group| Group::clone(group)).collect();
         let kept_before = kept(&groups);
         for rule in &self.rules {
             groups.iter_mut().for_each(|group| apply(*rule, group));

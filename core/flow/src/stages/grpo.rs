@@ -64,6 +64,29 @@ impl GrpoStage {
         learn::group_advantages(&rewards, scale)
     }
 
+    /// What a step's updates measured.
+    fn measured(&self, totals: &Totals) -> Vec<(String, f64)> {
+        let (updates, tokens, stats) = (totals.updates as f64, totals.stats.tokens.max(1) as f64, &totals.stats);
+        let mut metrics = vec![
+            ("loss".into(), totals.loss / updates),
+            ("grad_norm".into(), totals.grad_norm / updates),
+            ("entropy".into(), totals.entropy / tokens),
+        ];
+        if self.reference.is_some() {
+            metrics.push(("kl".into(), stats.kl / tokens));
+        }
+        metrics.extend([
+            ("clip_ratio/low_mean".into(), stats.clipped_low as f64 / tokens),
+            ("clip_ratio/high_mean".into(), stats.clipped_high as f64 / tokens),
+            ("clip_ratio/region_mean".into(), (stats.clipped_low + stats.clipped_high) as f64 / tokens),
+            ("sampling/sampling_logp_difference/mean".into(), stats.difference / tokens),
+            ("sampling/sampling_logp_difference/max".into(), stats.difference_max),
+            ("sampling/importance_sampling_ratio/mean".into(), stats.ratio / tokens),
+            ("max_vio/mean".into(), totals.violation / updates),
+        ]);
+        metrics
+    }
+
     /// One optimiser step on the completions of `items`.
     fn minibatch(&self, step: u64, items: &[Item<'_>], totals: &mut Totals) -> Result<(), Error> {
         let temperature = self.temperature.at(step);
@@ -120,8 +143,8 @@ impl GrpoStage {
 }
 
 impl Work for GrpoStage {
-    fn run(&self, step: u64, inbox: Inbox, _outbox: Outbox) -> Result<Report, Error> {
-        let groups = inbox.whole_step();
+    fn run(&self, step: u64, inbox: &Inbox, _outbox: &Outbox) -> Result<Report, Error> {
+        let groups = inbox.whole_step()?;
         if groups.is_empty() {
             return Err(Error::Downstream);
         }
@@ -156,30 +179,14 @@ impl Work for GrpoStage {
             self.minibatch(step, &items, &mut totals)?;
         }
 
-        let updates = totals.updates.max(1) as f64;
-        let tokens = totals.stats.tokens.max(1) as f64;
-        let stats = &totals.stats;
-        let mut metrics = vec![
-            ("updates".into(), totals.updates as f64),
-            ("groups_learned".into(), surviving.len() as f64),
-            ("loss".into(), totals.loss / updates),
-            ("grad_norm".into(), totals.grad_norm / updates),
-            ("learning_rate".into(), self.learner.learning_rate(step)),
-            ("entropy".into(), totals.entropy / tokens),
-        ];
-        if self.reference.is_some() {
-            metrics.push(("kl".into(), stats.kl / tokens));
+        let mut metrics =
+            vec![("updates".into(), totals.updates as f64), ("groups_learned".into(), surviving.len() as f64)];
+        // Where nothing was learned nothing is said: a zero would look like a collapse.
+        if totals.updates > 0 {
+            metrics.push(("learning_rate".into(), self.learner.learning_rate(step)));
+            metrics.extend(self.measured(&totals));
         }
-        metrics.extend([
-            ("clip_ratio/low_mean".into(), stats.clipped_low as f64 / tokens),
-            ("clip_ratio/high_mean".into(), stats.clipped_high as f64 / tokens),
-            ("clip_ratio/region_mean".into(), (stats.clipped_low + stats.clipped_high) as f64 / tokens),
-            ("sampling/sampling_logp_difference/mean".into(), stats.difference / tokens),
-            ("sampling/sampling_logp_difference/max".into(), stats.difference_max),
-            ("sampling/importance_sampling_ratio/mean".into(), stats.ratio / tokens),
-            ("max_vio/mean".into(), totals.violation / updates),
-        ]);
-        Ok(Report { metrics, groups: Some(groups.into_iter().zip(advantages).collect()), finding: None })
+        Ok(Report { metrics, groups: Some(groups.into_iter().zip(advantages).collect()), ..Report::default() })
     }
 
     fn save(&self, folder: &Path) -> Result<(), Error> {

@@ -91,6 +91,13 @@ impl Learner {
                 self.stage
             )));
         }
+        if let Some(param) = params.iter().find(|param| !param.is_finite()) {
+            return Err(Error::Finding(format!(
+                "an update of stage `{}` made `{}` infinite: start anew with a lower `learning_rate`",
+                self.stage,
+                param.name()
+            )));
+        }
         self.model.balance(&load, self.spec.router_bias_step).map_err(Error::model)?;
         self.model.bump_version();
         Ok(Updated { grad_norm: stats.grad_norm, max_violation: max_violation(&load) })

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use base::{Context, Decision, Group, Judgement, RngKey};
+use base::{Context, Decision, Finding, Group, Judgement, RngKey, Verdict};
 use host::Configured;
 use indexmap::IndexMap;
 use spec::{OnUndecided, Schedule};
@@ -43,6 +43,11 @@ impl RewardStage {
                     .filter(|one| !joined.judgements.iter().any(|other| Arc::ptr_eq(one, other)));
                 let new: Vec<Arc<Judgement>> = new.cloned().collect();
                 joined.judgements.extend(new);
+                for (decision, other) in joined.decisions.iter_mut().zip(&branch.decisions) {
+                    if *decision == Decision::Keep {
+                        decision.clone_from(other);
+                    }
+                }
             }
         }
         joined.unwrap_or_else(|| unreachable!("a join is complete when every branch has arrived"))
@@ -50,7 +55,6 @@ impl RewardStage {
 
     fn decide(&self, mut group: Group, step: u64) -> Result<Group, Error> {
         let count = group.completions.len();
-        group.decisions.resize(count, Decision::Keep);
         group.rewards = match &self.rule {
             Rule::Weights(weights) => (0..count).map(|i| self.weigh(&mut group, i, weights, step)).collect(),
             Rule::Plugin(plugin) => {
@@ -60,11 +64,12 @@ impl RewardStage {
                     max_tokens: self.max_tokens.at(step) as u32,
                     evaluating: false,
                 };
-                let rewards = plugin.reward(&context, &group)?;
+                let rewards = plugin.reward(&context, &self.as_scored(&group))?;
                 rewards
                     .into_iter()
                     .enumerate()
                     .map(|(i, reward)| match reward {
+                        _ if group.decisions[i] != Decision::Keep => None,
                         Ok(Some(reward)) => Some(reward),
                         Ok(None) => {
                             group.decisions[i] = Decision::Drop(format!("`{}` gave no reward", self.name));
@@ -81,7 +86,23 @@ impl RewardStage {
         Ok(group)
     }
 
+    /// The group as a plugin sees it: what a verify stage could not decide is 0 where the file says so.
+    fn as_scored(&self, group: &Group) -> Group {
+        let mut group = group.clone();
+        for judgement in &mut group.judgements {
+            if self.on_undecided.get(&judgement.stage) == Some(&OnUndecided::Zero) {
+                let undecided = |verdict: &&mut Verdict| matches!(verdict, Verdict::Undecided(_));
+                let zero = || Verdict::Decided(Finding { score: 0.0, answer: None, metrics: Vec::new(), note: None });
+                Arc::make_mut(judgement).verdicts.iter_mut().filter(undecided).for_each(|verdict| *verdict = zero());
+            }
+        }
+        group
+    }
+
     fn weigh(&self, group: &mut Group, i: usize, weights: &IndexMap<String, Schedule>, step: u64) -> Option<f64> {
+        if group.decisions[i] != Decision::Keep {
+            return None;
+        }
         let mut sum = 0.0;
         let mut applicable = false;
         for (stage, weight) in weights {
@@ -108,7 +129,7 @@ impl RewardStage {
 }
 
 impl Work for RewardStage {
-    fn run(&self, step: u64, inbox: Inbox, outbox: Outbox) -> Result<Report, Error> {
+    fn run(&self, step: u64, inbox: &Inbox, outbox: &Outbox) -> Result<Report, Error> {
         let mut waiting: BTreeMap<usize, Vec<Option<Arc<Group>>>> = BTreeMap::new();
         for (position, group) in inbox.iter() {
             let index = group.index;

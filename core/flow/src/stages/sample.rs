@@ -20,8 +20,8 @@ pub(crate) struct SampleStage {
 pub(crate) const SLOTS: usize = 256;
 
 impl Work for SampleStage {
-    fn run(&self, step: u64, inbox: Inbox, outbox: Outbox) -> Result<Report, Error> {
-        let groups = inbox.whole_step();
+    fn run(&self, step: u64, inbox: &Inbox, outbox: &Outbox) -> Result<Report, Error> {
+        let groups = inbox.whole_step()?;
         let settings = Settings {
             temperature: self.spec.temperature.at(step),
             top_k: self.spec.top_k,

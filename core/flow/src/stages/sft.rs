@@ -50,8 +50,8 @@ impl SftStage {
 }
 
 impl Work for SftStage {
-    fn run(&self, step: u64, inbox: Inbox, _outbox: Outbox) -> Result<Report, Error> {
-        let groups = inbox.whole_step();
+    fn run(&self, step: u64, inbox: &Inbox, _outbox: &Outbox) -> Result<Report, Error> {
+        let groups = inbox.whole_step()?;
         if groups.is_empty() {
             return Err(Error::Downstream);
         }
@@ -78,18 +78,19 @@ impl Work for SftStage {
             norms += updated.grad_norm;
             violations += updated.max_violation;
         }
-        let count = batches.len().max(1) as f64;
-        let metrics = vec![
-            ("loss".into(), loss_sum / count),
-            ("num_tokens".into(), tokens_all as f64),
-            ("num_targets".into(), targets_all as f64),
-            ("grad_norm".into(), norms / count),
-            ("learning_rate".into(), self.learner.learning_rate(step)),
-            ("max_vio/mean".into(), violations / count),
-        ];
+        let mut metrics = vec![("num_tokens".into(), tokens_all as f64), ("num_targets".into(), targets_all as f64)];
+        if !batches.is_empty() {
+            let count = batches.len() as f64;
+            metrics.extend([
+                ("loss".into(), loss_sum / count),
+                ("grad_norm".into(), norms / count),
+                ("learning_rate".into(), self.learner.learning_rate(step)),
+                ("max_vio/mean".into(), violations / count),
+            ]);
+        }
         let sampled = groups.iter().any(|group| !group.completions.is_empty());
         let groups = sampled.then(|| groups.into_iter().map(|group| (group, Vec::new())).collect());
-        Ok(Report { metrics, groups, finding: None })
+        Ok(Report { metrics, groups, ..Report::default() })
     }
 
     fn save(&self, folder: &std::path::Path) -> Result<(), Error> {

@@ -13,7 +13,7 @@ pub(crate) struct SourceStage {
 }
 
 impl Work for SourceStage {
-    fn run(&self, step: u64, _inbox: Inbox, outbox: Outbox) -> Result<Report, Error> {
+    fn run(&self, step: u64, _inbox: &Inbox, outbox: &Outbox) -> Result<Report, Error> {
         for (index, prompt) in self.feed.step(step)?.into_iter().enumerate() {
             let group = Group {
                 step,

@@ -1,9 +1,9 @@
 //! `verify`: a plugin's verdict on each completion, on threads of its own.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use base::{Context, Finding, Group, Judgement, RngKey, Verdict};
+use base::{Context, Decision, Finding, Group, Judgement, RngKey, Verdict};
 use host::Configured;
 use spec::OnUndecided;
 
@@ -25,10 +25,12 @@ pub(crate) struct VerifyStage {
 struct Tally {
     decided: u64,
     undecided: u64,
+    /// The first group with an undecided completion, and why it is.
+    first: Option<(usize, String)>,
 }
 
 impl VerifyStage {
-    /// The verdicts for a group, after `on_undecided`.
+    /// The verdicts for a group; an error where one is undecided and must not be.
     pub fn judge(&self, group: &Group, context: &Context) -> Result<Judgement, Error> {
         let covered =
             self.spec.sources.as_ref().is_none_or(|sources| sources.iter().any(|name| **name == *group.prompt.source));
@@ -53,6 +55,18 @@ impl VerifyStage {
         Ok(Judgement { stage: self.name.clone(), verdicts })
     }
 
+    /// Takes what could not be decided out of the group, where the file says so.
+    fn decide(&self, group: &mut Group, judgement: &Judgement) {
+        if self.spec.on_undecided != OnUndecided::Drop {
+            return;
+        }
+        for (decision, verdict) in group.decisions.iter_mut().zip(&judgement.verdicts) {
+            if let (Decision::Keep, Verdict::Undecided(reason)) = (&*decision, verdict) {
+                *decision = Decision::Drop(format!("undecided by `{}`: {reason}", self.name));
+            }
+        }
+    }
+
     /// What the plugin is told about a step.
     pub fn context(&self, step: u64) -> Context {
         Context { step, seed: self.key.seed(), max_tokens: self.max_tokens.at(step) as u32, evaluating: false }
@@ -60,19 +74,27 @@ impl VerifyStage {
 }
 
 impl Work for VerifyStage {
-    fn run(&self, step: u64, inbox: Inbox, outbox: Outbox) -> Result<Report, Error> {
+    fn run(&self, step: u64, inbox: &Inbox, outbox: &Outbox) -> Result<Report, Error> {
         let context = self.context(step);
-        let (decided, undecided) = (AtomicU64::new(0), AtomicU64::new(0));
+        let tally = Mutex::new(Tally::default());
+        let stop = AtomicBool::new(false);
         let spent_before = self.plugin.spent();
         let worker = || -> Result<(), Error> {
             for (_, group) in inbox.iter() {
-                let judgement = self.judge(&group, &context)?;
-                let tally = tally(&judgement.verdicts);
-                decided.fetch_add(tally.decided, Ordering::Relaxed);
-                undecided.fetch_add(tally.undecided, Ordering::Relaxed);
-                let mut group = Group::clone(&group);
-                group.judgements.push(Arc::new(judgement));
-                outbox.send(&Arc::new(group))?;
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                let judged = self.judge(&group, &context).and_then(|judgement| {
+                    tally.lock().unwrap_or_else(PoisonError::into_inner).add(group.index, &judgement.verdicts);
+                    let mut group = Group::clone(&group);
+                    self.decide(&mut group, &judgement);
+                    group.judgements.push(Arc::new(judgement));
+                    outbox.send(&Arc::new(group))
+                });
+                if judged.is_err() {
+                    stop.store(true, Ordering::Relaxed);
+                    return judged;
+                }
             }
             Ok(())
         };
@@ -92,36 +114,44 @@ impl Work for VerifyStage {
             }
         }
         gone?;
-        let (decided, undecided) = (decided.into_inner(), undecided.into_inner());
+        let Tally { decided, undecided, first } = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
         let spent = self.plugin.spent();
         let share = undecided as f64 / (decided + undecided).max(1) as f64;
-        let finding = (share > self.spec.max_undecided).then(|| {
+        let warning = first.map(|(_, reason)| {
             format!(
-                "{undecided} of {} completions are undecided by `{}`: more than max_undecided = {}",
+                "{undecided} of {} completions are undecided by `{}`, the first: {reason}",
                 decided + undecided,
-                self.name,
-                self.spec.max_undecided
+                self.name
             )
         });
+        let finding = warning.as_ref().filter(|_| share > self.spec.max_undecided);
+        let finding =
+            finding.map(|text| format!("{text}; that is more than `max_undecided = {}`", self.spec.max_undecided));
         let metrics = vec![
             (format!("undecided/{}", self.name), undecided as f64),
             (format!("plugin/{}/fuel", self.name), (spent.fuel - spent_before.fuel) as f64),
             (format!("plugin/{}/operations", self.name), (spent.operations - spent_before.operations) as f64),
         ];
-        Ok(Report { metrics, finding, groups: None })
+        Ok(Report { metrics, finding, warning, groups: None })
     }
 }
 
-fn tally(verdicts: &[Verdict]) -> Tally {
-    let mut tally = Tally::default();
-    for verdict in verdicts {
-        match verdict {
-            Verdict::Decided(_) => tally.decided += 1,
-            Verdict::Undecided(_) => tally.undecided += 1,
-            Verdict::NotApplicable => {}
+impl Tally {
+    fn add(&mut self, group: usize, verdicts: &[Verdict]) {
+        for verdict in verdicts {
+            match verdict {
+                Verdict::Decided(_) => self.decided += 1,
+                Verdict::Undecided(reason) => {
+                    self.undecided += 1;
+                    // Whatever thread comes first: the first in the order of prompts is the one that is shown.
+                    if self.first.as_ref().is_none_or(|(first, _)| group < *first) {
+                        self.first = Some((group, reason.clone()));
+                    }
+                }
+                Verdict::NotApplicable => {}
+            }
         }
     }
-    tally
 }
 
 /// A verdict as a score: what can't be decided is nothing, or 0 where the file says so.

@@ -1,6 +1,6 @@
 //! `pipeline resume RUN`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
@@ -18,21 +18,41 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<u8> {
-    let (file, overrides, folder) = if args.run.is_dir() {
+    let (folder, origin) = if args.run.is_dir() {
         anyhow::ensure!(args.overrides.is_empty(), "a run's folder knows its overrides: leave `--set` out");
-        let origin = flow::origin(&args.run)?;
-        let folder = args.run.canonicalize().with_context(|| format!("failed to open {}", args.run.display()))?;
-        // The run's paths are relative to the folder it was started in; a folder that is gone has been moved as a whole.
-        if origin.folder.is_dir() {
-            std::env::set_current_dir(&origin.folder)
-                .with_context(|| format!("failed to enter {}", origin.folder.display()))?;
-        }
-        (origin.file, origin.overrides, Some(folder))
+        (args.run.clone(), flow::origin(&args.run)?)
     } else {
-        (args.run.clone(), args.overrides.clone(), None)
+        let (document, _) = load(&args.run, &args.overrides);
+        let Some(document) = document else { return Ok(exit_code::FINDING) };
+        let folder = flow::latest(&flow::Job { document: &document, file: &args.run, overrides: &args.overrides })?;
+        let origin = flow::origin(&folder)?;
+        let same = |a: &Path, b: &Path| a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
+        anyhow::ensure!(
+            same(&args.run, &origin.folder.join(&origin.file)),
+            "the latest run, {}, belongs to another file, {}",
+            folder.display(),
+            origin.folder.join(&origin.file).display()
+        );
+        anyhow::ensure!(
+            args.overrides == origin.overrides,
+            "the latest run, {}, was started with {}: name the folder to go on with it",
+            folder.display(),
+            if origin.overrides.is_empty() {
+                "no `--set`".to_owned()
+            } else {
+                format!("--set {}", origin.overrides.join(" --set "))
+            }
+        );
+        (folder, origin)
     };
-    let (document, files) = load(&file, &overrides);
+    let folder = folder.canonicalize().with_context(|| format!("failed to open {}", folder.display()))?;
+    // The run's paths are relative to the folder it was started in; a folder that is gone has been moved as a whole.
+    if origin.folder.is_dir() {
+        std::env::set_current_dir(&origin.folder)
+            .with_context(|| format!("failed to enter {}", origin.folder.display()))?;
+    }
+    let (document, files) = load(&origin.file, &origin.overrides);
     let Some(document) = document else { return Ok(exit_code::FINDING) };
-    let job = flow::Job { document: &document, file: &file, overrides: &overrides };
-    finish(&files, |observer, interrupt| flow::resume(&job, folder.as_deref(), observer, interrupt))
+    let job = flow::Job { document: &document, file: &origin.file, overrides: &origin.overrides };
+    finish(&files, |observer, interrupt| flow::resume(&job, &folder, observer, interrupt))
 }
