@@ -93,7 +93,7 @@ impl Checkpoints {
         }
         durable::rename(&temporary, &path)?;
         durable::sync_dir(&self.dir)?;
-        let phase = self.phase.name.as_ref().map_or(Value::Null, |name| Value::String(name.clone()));
+        let phase = Value::String(self.phase.name.clone());
         self.phase.inner.events().append("checkpoint", &[("phase", phase), ("step", step.into())])?;
         durable::remove(&replaced)?;
         let superseded = std::mem::take(&mut self.phase.inner.ledger().superseded);

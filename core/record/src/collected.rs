@@ -26,6 +26,16 @@ pub(crate) fn is_log(name: &str) -> bool {
     name.rsplit('/').next().is_some_and(|file| file.starts_with(ROWS))
 }
 
+/// Whether a file of the ledger is a whole dataset.
+pub(crate) fn is_dataset(name: &str) -> bool {
+    name.rsplit('/').nth(1) == Some("collected") && !is_log(name)
+}
+
+/// Whether `name`, one of the `names` in the folder, was made here. A dataset that is not committed still has its log.
+pub(crate) fn is_ours(name: &str, names: &[String]) -> bool {
+    is_log(name) || names.contains(&format!("{ROWS}{name}"))
+}
+
 /// A row of a collected dataset: a prompt with one answer to it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CollectedRow {
@@ -101,6 +111,8 @@ impl Collected {
             let mut lines = Lines::open(&self.phase.inner.path.join(&self.log))?;
             // What the run was not rewound to is not part of it.
             lines.rewind_to_line(0)?;
+            // The next mark vouches for the file, so its name must last as long.
+            durable::sync_dir(durable::parent(&self.path()))?;
             ledger.logs.insert(self.log.clone(), lines);
         }
         ledger.logs.get_mut(&self.log).map_or(Ok(()), |lines| lines.append(&text))
@@ -175,4 +187,26 @@ fn columns(rows: &[Map<String, Value>], fields: &[String]) -> std::result::Resul
     ];
     columns.extend(fields.iter().map(|name| (name.as_str(), text(name), true)));
     RecordBatch::try_from_iter_with_nullable(columns)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RunFolder;
+    use crate::durable::tests::SYNCED;
+
+    #[test]
+    fn the_name_of_a_new_log_is_durable() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunFolder::create(dir.path(), "demo", "", &Value::Null).unwrap();
+        let phase = run.phase(None).unwrap();
+        let folder = run.path().join("collected");
+        for name in ["first.jsonl", "second.jsonl"] {
+            let kept = phase.collected(name).unwrap();
+            SYNCED.take();
+            kept.append(&[]).unwrap();
+            assert!(folder.join(format!("{ROWS}{name}")).is_file());
+            assert_eq!(SYNCED.take().last(), Some(&folder), "{name}");
+        }
+    }
 }

@@ -10,13 +10,12 @@ use crate::folder::FileMark;
 /// Temporary names start so; what still has one when a run opens is the work of a process that was killed.
 pub(crate) const WRITING: &str = ".writing-";
 
-/// Makes a folder and its parents durable.
+/// Makes a folder and its parents, each with a durable name.
 pub(crate) fn create_dir_all(path: &Path) -> Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
+    let missing = path.ancestors().take_while(|level| !level.as_os_str().is_empty() && !level.is_dir());
+    let missing: Vec<&Path> = missing.collect();
     fs::create_dir_all(path).map_err(Error::io("create the folder", path))?;
-    sync_dir(parent(path))
+    missing.into_iter().rev().try_for_each(|made| sync_dir(parent(made)))
 }
 
 /// The folder that holds `path`.
@@ -29,6 +28,8 @@ pub(crate) fn parent(path: &Path) -> &Path {
 
 /// Makes the names in a folder durable.
 pub(crate) fn sync_dir(path: &Path) -> Result<()> {
+    #[cfg(test)]
+    tests::SYNCED.with_borrow_mut(|synced| synced.push(path.to_owned()));
     File::open(path).and_then(|dir| dir.sync_all()).map_err(Error::io("sync the folder", path))
 }
 
@@ -163,4 +164,28 @@ pub(crate) fn check_name(what: &'static str, name: &str) -> Result<()> {
         return Err(Error::Name { what, name: name.to_owned() });
     }
     Ok(())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    thread_local! {
+        /// The folders that this thread has synced; only a loss of power would tell otherwise.
+        pub(crate) static SYNCED: RefCell<Vec<PathBuf>> = const { RefCell::new(Vec::new()) };
+    }
+
+    #[test]
+    fn every_new_folder_has_a_durable_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        create_dir_all(&at("a/b/c")).unwrap();
+        assert_eq!(SYNCED.take(), [dir.path().to_owned(), at("a"), at("a/b")]);
+        create_dir_all(&at("a/b/d")).unwrap();
+        assert_eq!(SYNCED.take(), [at("a/b")]);
+        create_dir_all(&at("a/b")).unwrap();
+        assert_eq!(SYNCED.take(), Vec::<PathBuf>::new());
+    }
 }

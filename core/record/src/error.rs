@@ -55,10 +55,10 @@ pub enum Error {
         /// What it lacks.
         missing: &'static str,
     },
-    /// The folder was made by another pipeline file, or by the same one before it was changed.
+    /// The folder's run depends on another pipeline file, other data or plugins, or on the same ones before a change.
     #[error(
-        "the run folder `{}` belongs to another pipeline file: {}; resume with the file it was started with \
-         (its text is `{}`), or start a new run",
+        "the run in `{}` was started from other inputs: {}; resume with the file, data and plugins it was started with \
+         (its text is `{}`) and the same --set, or name the run's folder, which knows them; or start a new run",
         path.display(),
         differences.join(", "),
         path.join("pipeline.toml").display()

@@ -16,7 +16,7 @@ use crate::durable;
 use crate::error::{Error, Result};
 use crate::json;
 use crate::lines::Lines;
-use crate::rollouts::Rollouts;
+use crate::rollouts::{self, Rollouts};
 
 const PIPELINE: &str = "pipeline.toml";
 const IDENTITY: &str = "lock.json";
@@ -49,7 +49,7 @@ pub struct Mark {
 pub struct Rewound {
     /// Files that were made after the commit, and are gone now.
     pub removed: Vec<PathBuf>,
-    /// Files that the commit vouches for, but that are absent or of another length. Nothing in the run reads them again.
+    /// Rollouts that the commit vouches for, but that are absent or of another length. Nothing in the run reads them again.
     pub lost: Vec<PathBuf>,
 }
 
@@ -61,8 +61,8 @@ pub struct RunFolder {
 
 pub(crate) struct Inner {
     pub path: PathBuf,
+    name: String,
     resolved: Value,
-    pipeline_text: String,
     events: Events,
     metrics: Metrics,
     timing: Metrics,
@@ -134,7 +134,7 @@ impl RunFolder {
         // The identity comes last: a folder without it never was a run.
         durable::replace(&path.join(IDENTITY), json::pretty(&identity).as_bytes())?;
         durable::sync_dir(&runs)?;
-        Self::new(path, lock, pipeline_text.to_owned(), resolved.clone())
+        Self::new(path, lock, name.to_owned(), resolved.clone())
     }
 
     /// Opens and locks a run folder that exists. Follow with [`RunFolder::require`], then load a checkpoint and
@@ -148,15 +148,16 @@ impl RunFolder {
             }
             Err(error) => Err(Error::io("read", &path.join(name))(error)),
         };
-        let pipeline_text = read(PIPELINE)?;
+        read(PIPELINE)?;
         let identity: Value = serde_json::from_str(&read(IDENTITY)?).map_err(|_| not_a_run(IDENTITY))?;
         let resolved = identity.get("resolved").cloned().ok_or_else(|| not_a_run(IDENTITY))?;
         if identity.get("resolved_blake3") != Some(&Value::String(json::hash(&resolved))) {
             let found = "what it says the run depends on does not have the hash beside it".to_owned();
             return Err(Error::Changed { path: path.join(IDENTITY), found });
         }
+        let name = identity.get("name").and_then(Value::as_str).ok_or_else(|| not_a_run(IDENTITY))?;
         let lock = lock(path)?;
-        Self::new(path.to_owned(), lock, pipeline_text, resolved)
+        Self::new(path.to_owned(), lock, name.to_owned(), resolved)
     }
 
     /// The newest run of that name under `dir`, if there is one.
@@ -167,7 +168,7 @@ impl RunFolder {
         Ok(born)
     }
 
-    fn new(path: PathBuf, lock: File, pipeline_text: String, resolved: Value) -> Result<Self> {
+    fn new(path: PathBuf, lock: File, name: String, resolved: Value) -> Result<Self> {
         let open = |name: &str| Lines::open(&path.join(name)).map(Mutex::new);
         let events = Events { lines: open(EVENTS)? };
         let metrics = Metrics { lines: open(METRICS)? };
@@ -175,18 +176,13 @@ impl RunFolder {
         durable::remove_leftovers(&path)?;
         durable::sync_dir(&path)?;
         let ledger = Mutex::default();
-        let inner = Inner { path, resolved, pipeline_text, events, metrics, timing, ledger, _lock: lock };
+        let inner = Inner { path, name, resolved, events, metrics, timing, ledger, _lock: lock };
         Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.inner.path
-    }
-
-    /// The pipeline file as it was when the run began.
-    pub fn pipeline_text(&self) -> &str {
-        &self.inner.pipeline_text
     }
 
     /// Refuses a run that depends on something else than this folder's run did, and says on what.
@@ -208,7 +204,8 @@ impl RunFolder {
             }
             None => String::new(),
         };
-        let phase = PhaseFolder { inner: self.inner.clone(), prefix, name: name.map(str::to_owned) };
+        let name = name.unwrap_or(&self.inner.name).to_owned();
+        let phase = PhaseFolder { inner: self.inner.clone(), prefix, name };
         durable::create_dir_all(&phase.path())?;
         for part in ["checkpoints", "rollouts", "collected"] {
             durable::remove_leftovers(&phase.path().join(part))?;
@@ -233,9 +230,13 @@ impl RunFolder {
     }
 
     /// Cuts the run back to a commit: growing files to their recorded lengths, files made later removed. A resumed run
-    /// calls it with the mark of the checkpoint it loaded, or with the default if there is none.
+    /// calls it with the mark of the checkpoint it loaded, or with the default if there is none. What a later phase may
+    /// read must be as it was committed, else nothing is touched. What the user put beside the run's files stays.
     pub fn rewind(&self, mark: &Mark) -> Result<Rewound> {
         let inner = &*self.inner;
+        for (name, file) in mark.files.iter().filter(|(name, _)| collected::is_dataset(name)) {
+            verify(&inner.path.join(name), file)?;
+        }
         let mut ledger = inner.ledger();
         let mut rewound = Rewound::default();
         *ledger = Ledger::default();
@@ -251,7 +252,7 @@ impl RunFolder {
                 log.rewind(file)?;
                 ledger.logs.insert(name.clone(), log);
             } else {
-                if fs::metadata(&path).map_or(true, |found| found.len() != file.bytes) {
+                if !collected::is_dataset(name) && fs::metadata(&path).map_or(true, |found| found.len() != file.bytes) {
                     rewound.lost.push(path);
                 }
                 ledger.files.insert(name.clone(), file.clone());
@@ -259,14 +260,21 @@ impl RunFolder {
         }
         let phases = durable::names(&inner.path.join(PHASES))?;
         let prefixes = phases.iter().map(|phase| format!("{PHASES}/{phase}/"));
-        for prefix in std::iter::once(String::new()).chain(prefixes) {
+        for prefix in std::iter::once(String::new()).chain(prefixes).filter(|prefix| inner.path.join(prefix).is_dir()) {
             for part in ["rollouts", "collected"] {
-                for name in durable::names(&inner.path.join(&prefix).join(part))? {
-                    let name = format!("{prefix}{part}/{name}");
-                    if !mark.files.contains_key(&name) {
-                        durable::remove(&inner.path.join(&name))?;
-                        rewound.removed.push(inner.path.join(name));
-                    }
+                let names = durable::names(&inner.path.join(&prefix).join(part))?;
+                let is_ours = |name: &str| match part {
+                    _ if name.starts_with(durable::WRITING) => true,
+                    "rollouts" => rollouts::is_ours(name),
+                    _ => collected::is_ours(name, &names),
+                };
+                let ours = names.iter().filter(|name| is_ours(name)).map(|name| format!("{prefix}{part}/{name}"));
+                let mut later: Vec<String> = ours.filter(|name| !mark.files.contains_key(name)).collect();
+                // A log goes last: it is what tells that its dataset is ours.
+                later.sort_by_key(|name| collected::is_log(name));
+                for path in later.iter().map(|name| inner.path.join(name)) {
+                    durable::remove(&path)?;
+                    rewound.removed.push(path);
                 }
             }
         }
@@ -279,7 +287,8 @@ impl RunFolder {
 pub struct PhaseFolder {
     pub(crate) inner: Arc<Inner>,
     pub(crate) prefix: String,
-    pub(crate) name: Option<String>,
+    /// That of the run where the run has no phases.
+    pub(crate) name: String,
 }
 
 impl PhaseFolder {
@@ -336,6 +345,18 @@ impl Metrics {
         }
         hold(&self.lines).append(&format!("{}\n", Value::Object(line)))
     }
+}
+
+/// Refuses a file that is not as a mark recorded it.
+fn verify(path: &Path, mark: &FileMark) -> Result<()> {
+    let found = match durable::sum(path) {
+        Ok(found) if found == *mark => return Ok(()),
+        Ok(found) if found.bytes != mark.bytes => format!("it has {} bytes, and had {}", found.bytes, mark.bytes),
+        Ok(_) => "its bytes have changed".to_owned(),
+        Err(error) if error.kind() == ErrorKind::NotFound => "it is gone".to_owned(),
+        Err(error) => return Err(Error::io("read", path)(error)),
+    };
+    Err(Error::Changed { path: path.to_owned(), found })
 }
 
 /// The run IDs in a folder, ascending.

@@ -22,7 +22,7 @@ const TOKENS_PER_ROW_GROUP: usize = 1 << 22;
 
 /// The rollouts of a phase, a file `rollouts/step-000050.parquet` for each step.
 ///
-/// The columns: `phase`, `step`, `group` (the prompt's position in the step), `prompt_id`, `source`, `messages` (JSON),
+/// The columns: `phase` (the name of the run where it has no phases), `step`, `group` (the prompt's position in the step), `prompt_id`, `source`, `messages` (JSON),
 /// `prompt` (the text that the model was given), `reference`, `fields` (a JSON object), `completion` (its number in the
 /// group), `text`, `tokens`, `loss_mask`, `logprobs`, `finish` (stop, length, aborted), `weights_version`, `verdicts` (a JSON
 /// object: stage to verdict), `reward`, `advantage`, `decision` (keep, mask, drop), `reason` (why not kept), `experts` (ids by
@@ -53,7 +53,7 @@ impl Rollouts {
             check(group, advantages).map_err(shape)?;
         }
         durable::create_dir_all(durable::parent(&path))?;
-        let phase = self.phase.name.as_deref().unwrap_or("");
+        let phase = self.phase.name.as_str();
         let batch = |groups: &[Arc<Group>], advantages: &[Vec<f64>]| {
             let mut columns = Columns::default();
             for (group, advantages) in groups.iter().zip(advantages) {
@@ -73,6 +73,12 @@ impl Rollouts {
 
 fn file(step: u64) -> String {
     format!("rollouts/step-{step:06}.parquet")
+}
+
+/// Whether a file in the folder of the rollouts was made here.
+pub(crate) fn is_ours(name: &str) -> bool {
+    let step = name.strip_prefix("step-").and_then(|name| name.strip_suffix(".parquet"));
+    step.and_then(|step| step.parse().ok()).is_some_and(|step| file(step).ends_with(&format!("/{name}")))
 }
 
 /// Cuts the groups into runs of at most `TOKENS_PER_ROW_GROUP` tokens, at least one group each.

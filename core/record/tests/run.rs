@@ -40,13 +40,18 @@ fn another_file_is_refused_and_told_what_differs() {
     let dir = tempfile::tempdir().unwrap();
     let path = create(dir.path()).path().to_owned();
     let run = RunFolder::open(&path).unwrap();
-    assert_eq!(run.pipeline_text(), common::PIPELINE);
     run.require(&resolved()).unwrap();
     let mut other = resolved();
     other["run"]["steps"] = json!(6);
     other["kl"] = json!(null);
     let message = run.require(&other).unwrap_err().to_string();
-    assert!(message.contains("belongs to another pipeline file"), "{message}");
+    assert!(message.contains("was started from other inputs: `kl`"), "{message}");
+    let advice = format!(
+        "here; resume with the file, data and plugins it was started with (its text is `{}`) and the same --set, or name \
+         the run's folder, which knows them; or start a new run",
+        path.join("pipeline.toml").display()
+    );
+    assert!(message.ends_with(&advice), "{message}");
     assert!(message.contains("`kl` is only here, `run.steps` is 5 there and 6 here"), "{message}");
     drop(run);
 
@@ -244,6 +249,7 @@ fn rollouts_repeat_to_the_byte_and_read_back() {
     let rows = Rows::read(&path).unwrap();
     let cell = |row, column| rows.get(row, column).unwrap();
     assert_eq!(rows.len(), 4);
+    assert_eq!(cell(0, "phase"), json!("demo"), "a run without phases is named as its metrics are");
     assert_eq!(cell(0, "messages"), json!("[{\"role\":\"user\",\"content\":\"1+1?\\u001b[0m\"}]"));
     assert_eq!(cell(1, "tokens"), json!([9, 9, 9]));
     assert_eq!(cell(1, "finish"), json!("length"));
@@ -323,4 +329,108 @@ fn the_hash_of_a_file_is_that_of_its_bytes() {
     assert_eq!(record::hash_file(&path).unwrap(), blake3::hash(b"").to_hex().as_str());
     let message = record::hash_file(&dir.path().join("absent")).unwrap_err().to_string();
     assert!(message.contains("could not read `") && message.contains("absent"), "{message}");
+}
+
+#[test]
+fn the_rows_of_a_phase_have_its_name_also_after_opening() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = create(dir.path()).path().to_owned();
+    let run = RunFolder::open(&path).unwrap();
+    for (phase, name) in [(None, "demo"), (Some("reason"), "reason")] {
+        let phase = run.phase(phase).unwrap();
+        let rows = Rows::read(&phase.rollouts().write(1, &groups(), &[vec![], vec![]]).unwrap()).unwrap();
+        assert_eq!(rows.get(0, "phase"), Some(json!(name)));
+        phase.checkpoints().write(1, 1, &json!({}), nothing).unwrap();
+        let events = fs::read_to_string(path.join("events.jsonl")).unwrap();
+        assert!(events.contains(&format!("\"event\":\"checkpoint\",\"phase\":\"{name}\"")), "{events}");
+    }
+}
+
+#[test]
+fn a_rewind_refuses_a_collected_dataset_that_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = create(dir.path());
+    work(&run, 0, 8);
+    let mark = run.phase(Some("reason")).unwrap().checkpoints().latest().unwrap().checkpoint.unwrap().mark;
+    let metrics = run.path().join("metrics.jsonl");
+    for name in ["kept.jsonl", "kept.parquet"] {
+        let dataset = run.path().join("phases/reason/collected").join(name);
+        let bytes = fs::read(&dataset).unwrap();
+        run.rewind(&mark).unwrap();
+        run.metrics().append("reason", 9, &[("reward", 1.0)]).unwrap();
+        let later = fs::read(&metrics).unwrap();
+        // The same length: only the hash tells.
+        let mut other = bytes.clone();
+        other[bytes.len() / 2] ^= 1;
+        for (content, found) in [
+            (Some(other), "its bytes have changed".to_owned()),
+            (
+                Some([bytes.as_slice(), b"x"].concat()),
+                format!("it has {} bytes, and had {}", bytes.len() + 1, bytes.len()),
+            ),
+            (None, "it is gone".to_owned()),
+        ] {
+            match content {
+                Some(content) => fs::write(&dataset, content).unwrap(),
+                None => fs::remove_file(&dataset).unwrap(),
+            }
+            match run.rewind(&mark) {
+                Err(Error::Changed { path, found: what }) => assert_eq!((path, what), (dataset.clone(), found)),
+                other => panic!("{other:?}"),
+            }
+            assert_eq!(fs::read(&metrics).unwrap(), later, "nothing is cut where the run can't go on");
+        }
+        fs::write(&dataset, &bytes).unwrap();
+        assert_eq!(run.rewind(&mark).unwrap().lost, Vec::<std::path::PathBuf>::new());
+    }
+}
+
+#[test]
+fn a_rewind_leaves_what_is_not_the_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = create(dir.path());
+    work(&run, 0, 2);
+    let phase = run.phase(Some("reason")).unwrap();
+    let mark = phase.checkpoints().latest().unwrap().checkpoint.unwrap().mark;
+    let mine = [
+        "phases/notes.txt",
+        "phases/reason/rollouts/notes.md",
+        "phases/reason/rollouts/step-000009.parquet.bak",
+        "phases/reason/rollouts/step-9.parquet",
+        "phases/reason/rollouts/best/step-000009.parquet",
+        "phases/reason/collected/notes.md",
+        "phases/reason/collected/cleaned.jsonl",
+        "phases/reason/collected/old/kept.jsonl",
+        "rollouts/README",
+    ];
+    for name in mine {
+        fs::create_dir_all(run.path().join(name).parent().unwrap()).unwrap();
+        fs::write(run.path().join(name), "mine").unwrap();
+    }
+    // After the commit: a step, a dataset from a log that the commit knows, one from a log of its own, and halves of files.
+    phase.rollouts().write(2, &groups(), &[vec![], vec![]]).unwrap();
+    phase.collected("kept.jsonl").unwrap().finish().unwrap();
+    let late = phase.collected("late.jsonl").unwrap();
+    late.append(&[row(2, "level")]).unwrap();
+    late.finish().unwrap();
+    for half in ["rollouts/.writing-step-000003.parquet", "collected/.writing-late.jsonl"] {
+        fs::write(phase.path().join(half), "half").unwrap();
+    }
+    let mut removed = run.rewind(&mark).unwrap().removed;
+    removed.sort();
+    let ours = [
+        "collected/.rows-late.jsonl",
+        "collected/.writing-late.jsonl",
+        "collected/kept.jsonl",
+        "collected/late.jsonl",
+        "rollouts/.writing-step-000003.parquet",
+        "rollouts/step-000002.parquet",
+    ];
+    assert_eq!(removed, ours.map(|name| phase.path().join(name)));
+    assert!(removed.iter().all(|path| !path.exists()));
+    for name in mine {
+        assert_eq!(fs::read_to_string(run.path().join(name)).unwrap(), "mine", "{name}");
+    }
+    assert!(phase.path().join("rollouts/step-000001.parquet").is_file());
+    assert!(phase.path().join("collected/.rows-kept.jsonl").is_file());
 }
