@@ -179,13 +179,6 @@ impl Checkpoints {
         Ok(names.iter().any(|found| step_of(found).is_some() || is_set_aside(found)))
     }
 
-    /// Deletes all checkpoints, also those that were set aside: they grew from something that is gone.
-    pub fn clear(&self) -> Result<()> {
-        let mut names = durable::names(&self.dir)?;
-        names.retain(|found| step_of(found).is_some() || is_set_aside(found));
-        names.iter().try_for_each(|found| durable::remove(&self.dir.join(found)))
-    }
-
     /// The newest checkpoint that is whole. Newer ones that are not are renamed to `step-000050.damaged`, so that no tool
     /// takes them for good, and reported.
     pub fn latest(&self) -> Result<Latest> {
