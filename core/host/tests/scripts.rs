@@ -79,6 +79,11 @@ fn what_a_script_does_wrong_is_a_reason() {
         ("variable_that_is_not", "Variable not found: variable_that_is_not (line 1, position 18)"),
         ("throw \"it gave up\"", "it gave up"),
         ("judge(text)", "Stack overflow (line 2, position 43)"),
+        (
+            "let g = [text]; g.map(|x| g.len())",
+            "Data race detected on argument #1 of function 'map': a closure can't read a variable while a method of it \
+             runs; take what it needs before, as in `let want = group.reference;`",
+        ),
         ("1 / 0", "Division by zero: 1 / 0 (line 1, position 20)"),
         ("9223372036854775807 + 1", "Addition overflow: 9223372036854775807 + 1 (line 1, position 38)"),
         ("0.0 / 0.0", "returned a score that is not finite: NaN"),

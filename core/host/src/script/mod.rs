@@ -215,6 +215,11 @@ fn reason(error: &EvalAltResult) -> String {
     match error {
         EvalAltResult::ErrorInFunctionCall(_, _, inner, _) => reason(inner),
         EvalAltResult::ErrorRuntime(thrown, _) if thrown.is_string() => thrown.to_string(),
+        EvalAltResult::ErrorDataRace(..) => {
+            format!(
+                "{error}: a closure can't read a variable while a method of it runs; take what it needs before, as in `let want = group.reference;`"
+            )
+        }
         _ => error.to_string(),
     }
 }

@@ -33,11 +33,11 @@ pub fn finish(
     progress.finish();
     match result {
         Ok(flow::Outcome::Finished { folder }) => {
-            ui::summary::print(&folder)?;
+            ui::summary::print(&folder);
             Ok(exit_code::DONE)
         }
         Ok(flow::Outcome::Interrupted { folder }) => {
-            ui::say(&format!("interrupted; go on with: pipeline resume {}", folder.display()));
+            ui::say(&format!("interrupted; go on with: pipeline resume {}", ui::argument(&folder)));
             Ok(exit_code::INTERRUPTED)
         }
         Err(flow::Error::Environment(findings)) => {

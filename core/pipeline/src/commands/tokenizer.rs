@@ -54,6 +54,6 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
     }
     .context("failed to train the tokenizer")?;
     tokenizer.save(&args.out)?;
-    ui::say(&format!("{}: {} tokens", args.out.display(), tokenizer.vocab_size()));
+    ui::say(&format!("{}: {} tokens", ui::escape(&args.out.display().to_string()), tokenizer.vocab_size()));
     Ok(exit_code::DONE)
 }

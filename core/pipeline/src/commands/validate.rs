@@ -42,9 +42,13 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
     }
     let errors = diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count();
     if errors > 0 {
-        ui::say(&format!("{}: {errors} error{}", args.file.display(), if errors == 1 { "" } else { "s" }));
+        ui::say(&format!(
+            "{}: {errors} error{}",
+            ui::escape(&args.file.display().to_string()),
+            if errors == 1 { "" } else { "s" }
+        ));
         return Ok(exit_code::FINDING);
     }
-    ui::say(&format!("{}: valid", args.file.display()));
+    ui::say(&format!("{}: valid", ui::escape(&args.file.display().to_string())));
     Ok(exit_code::DONE)
 }

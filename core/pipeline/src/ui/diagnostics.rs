@@ -7,6 +7,8 @@ use base::{Diagnostic, Severity, Span};
 use serde_json::{Value, json};
 use spec::Files;
 
+use super::{escape, unsafe_letter};
+
 /// All findings as text, a blank line after each; empty if there are none.
 pub fn render(diagnostics: &[Diagnostic], files: &Files, color: bool) -> String {
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
@@ -100,28 +102,6 @@ fn position(text: &str, byte: usize) -> (usize, usize) {
 fn within(text: &str, span: &Span) -> std::ops::Range<usize> {
     let start = text.floor_char_boundary(span.start);
     start..text.ceil_char_boundary(span.end).max(start)
-}
-
-/// What a terminal would obey (controls), reorder (bidi marks) or hide.
-fn unsafe_letter(letter: char) -> bool {
-    letter.is_control()
-        || matches!(
-            letter,
-            '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
-        )
-}
-
-/// Text for a message or a label: on one line, with unsafe characters as `\u{...}`.
-fn escape(text: &str) -> String {
-    let mut out = String::new();
-    for letter in text.chars() {
-        if unsafe_letter(letter) {
-            out.extend(letter.escape_default());
-        } else {
-            out.push(letter);
-        }
-    }
-    out
 }
 
 /// A source in which each unsafe character is another of the same length, so that places stay. The ASCII controls are

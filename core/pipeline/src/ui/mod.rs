@@ -7,6 +7,7 @@ pub mod summary;
 pub mod tracing;
 
 use std::io::{ErrorKind, IsTerminal, Write};
+use std::path::Path;
 
 use anyhow::Context;
 
@@ -31,21 +32,33 @@ pub fn give(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Text that a model or a file wrote, made safe for a terminal: control, escape and bidi characters become visible.
+/// What a terminal would obey (controls), reorder (bidi marks) or hide.
+fn unsafe_letter(letter: char) -> bool {
+    letter.is_control()
+        || matches!(
+            letter,
+            '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+        )
+}
+
+/// Text that a model, a plugin or a file wrote, on one line, with what could deceive a reader as `\u{...}`.
 pub fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        let bidi =
-            matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{061c}');
-        if c == '\n' {
-            safe.push(c);
-        } else if c.is_control() || bidi {
-            safe.extend(c.escape_unicode());
+    for letter in text.chars() {
+        if unsafe_letter(letter) {
+            safe.extend(letter.escape_default());
         } else {
-            safe.push(c);
+            safe.push(letter);
         }
     }
     safe
+}
+
+/// A path as a shell takes it.
+pub fn argument(path: &Path) -> String {
+    let text = escape(&path.display().to_string());
+    let plain = |letter: char| letter.is_alphanumeric() || "/._-+:@%".contains(letter);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
 #[cfg(test)]
@@ -54,6 +67,6 @@ mod tests {
 
     #[test]
     fn escapes_what_could_move_the_cursor() {
-        assert_eq!(escape("a\u{1b}[2Jb\u{202e}c\td\n"), "a\\u{1b}[2Jb\\u{202e}c\\u{9}d\n");
+        assert_eq!(escape("a\u{1b}[2Jb\u{202e}c\td\u{200b}\n"), "a\\u{1b}[2Jb\\u{202e}c\\td\\u{200b}\\n");
     }
 }

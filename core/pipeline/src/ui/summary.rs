@@ -10,14 +10,20 @@ use serde_json::{Map, Value};
 
 use super::{escape, say};
 
-/// Prints the summary of the run in a folder to stderr.
-pub fn print(folder: &Path) -> anyhow::Result<()> {
+/// Prints the summary of the run in a folder to stderr. The run is done, whatever becomes of this.
+pub fn print(folder: &Path) {
+    match summary(folder) {
+        Ok(text) => say(&text),
+        Err(error) => say(&format!("warning: there is no summary: {}", escape(&format!("{error:#}")))),
+    }
+    say(&format!("run folder: {}", escape(&folder.display().to_string())));
+}
+
+fn summary(folder: &Path) -> anyhow::Result<String> {
     let metrics = lines(&folder.join("metrics.jsonl"))?;
     let timing = lines(&folder.join("timing.jsonl"))?;
     let events = lines(&folder.join("events.jsonl"))?;
-    say(&format!("\n{}{}", escape(&table(&phases(&metrics, &timing))), escape(&examples(&events))));
-    say(&format!("run folder: {}", escape(&folder.display().to_string())));
-    Ok(())
+    Ok(format!("\n{}{}", table(&phases(&metrics, &timing)), examples(&events)))
 }
 
 type Line = Map<String, Value>;
@@ -90,12 +96,12 @@ fn table(phases: &IndexMap<String, Phase>) -> String {
         let mut evaluations = phase.evaluations.iter();
         let mut next = || {
             evaluations.next().map(|(name, (before, after))| {
-                [name.trim_start_matches("eval/").to_owned(), format!("{before:.3}"), format!("{after:.3}")]
+                [escape(name.trim_start_matches("eval/")), format!("{before:.3}"), format!("{after:.3}")]
             })
         };
         let [evaluation, before, after] = next().unwrap_or_else(|| ["-", "-", "-"].map(str::to_owned));
         rows.push([
-            name.clone(),
+            escape(name),
             phase.steps.to_string(),
             evaluation,
             before,
@@ -153,7 +159,12 @@ fn examples(events: &[Line]) -> String {
             continue;
         };
         let pairs = before.as_array().into_iter().flatten().zip(after.as_array().into_iter().flatten());
-        let _ = writeln!(text, "\nWhat the model wrote for `{name}` after steps {first} and {last} of {phase}:");
+        let _ = writeln!(
+            text,
+            "\nWhat the model wrote for `{}` after steps {first} and {last} of {}:",
+            escape(name),
+            escape(&phase)
+        );
         for (before, after) in pairs {
             let _ = writeln!(text, "  {}", one_line(&before["prompt"]));
             let _ = writeln!(text, "    before  {}  {}", mark(before), one_line(&before["text"]));
@@ -176,8 +187,8 @@ fn one_line(text: &Value) -> String {
     const MOST: usize = 240;
     let text = text.as_str().unwrap_or_default().replace('\n', " ");
     match text.char_indices().nth(MOST) {
-        Some((end, _)) => format!("{} ...", &text[..end]),
-        None => text,
+        Some((end, _)) => format!("{} ...", escape(&text[..end])),
+        None => escape(&text),
     }
 }
 
