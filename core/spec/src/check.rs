@@ -2,7 +2,7 @@
 
 use base::{Diagnostic, Span};
 
-use crate::fields::{Choice, Field, Fields, Kind, NATURAL, Need, Rule, STAGES, stage_type};
+use crate::fields::{Bounds, Choice, Field, Fields, Kind, NATURAL, Need, Rule, STAGES, stage_type};
 use crate::suggest::{list, nearest, one_of, suggestion};
 use crate::tree::{Entry, Node, Table, Value};
 
@@ -154,13 +154,11 @@ impl Check<'_> {
                 None => self.wrong_type(node, path, "an integer"),
             },
             Kind::Number(bounds) => match node.as_number() {
-                Some(number) if !bounds.contain(number) => self.range(node, path, &bounds.words()),
-                Some(_) => {}
+                Some(number) => self.bounds(node, number, bounds, path),
                 None => self.wrong_type(node, path, "a number"),
             },
             Kind::NumberOr(bounds, word) => match node.as_number() {
-                Some(number) if !bounds.contain(number) => self.range(node, path, &bounds.words()),
-                Some(_) => {}
+                Some(number) => self.bounds(node, number, bounds, path),
                 None if node.as_text() == Some(word) => {}
                 None => self.wrong_type(node, path, &format!("a number or \"{word}\"")),
             },
@@ -168,8 +166,7 @@ impl Check<'_> {
                 Some(items) if items.len() == 2 => {
                     for item in items {
                         match item.as_number() {
-                            Some(number) if !bounds.contain(number) => self.range(item, path, &bounds.words()),
-                            Some(_) => {}
+                            Some(number) => self.bounds(item, number, bounds, path),
                             None => self.wrong_type(item, path, "a number"),
                         }
                     }
@@ -406,6 +403,14 @@ impl Check<'_> {
     fn wrong_type(&mut self, node: &Node, path: &str, expected: &str) {
         let error = Diagnostic::error("wrong-type", format!("{} must be {expected}", the(path)));
         self.findings.push(error.at(node.span.clone(), format!("is {}", node.kind())));
+    }
+
+    fn bounds(&mut self, node: &Node, number: f64, bounds: &Bounds, path: &str) {
+        if !number.is_finite() {
+            self.range(node, path, "finite");
+        } else if !bounds.contain(number) {
+            self.range(node, path, &bounds.words());
+        }
     }
 
     fn range(&mut self, node: &Node, path: &str, expected: &str) {

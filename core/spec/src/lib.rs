@@ -35,7 +35,7 @@ use tree::Node;
 ///
 /// The document is `None` exactly if there is an error among the findings. They are sorted by file, in the order of
 /// reading, and by place. `files` keeps the texts that their spans point into. A path in a file is relative to the folder
-/// of that file, a path in an override to the working folder.
+/// of that file, a path in an override to the working folder, and so is the default of `run.dir`.
 pub fn load(path: &Path, overrides: &[String], files: &mut Files) -> (Option<Document>, Vec<Diagnostic>) {
     let mut findings = Vec::new();
     let document = read(path, overrides, files, &mut findings);
@@ -88,7 +88,7 @@ fn read_pipeline(path: &Path, text: &str, changes: &[Override], findings: &mut V
     let tree::Parsed { mut root, errors, muted, broken } = tree::parse(path, text);
     findings.extend(errors);
     let mut own = Vec::new();
-    overrides::apply(&mut root, changes, &mut own);
+    overrides::apply(&mut root, changes, broken, &mut own);
     let is_recipe = root.get("phases").is_some();
     let fields = if is_recipe { &fields::RECIPE } else { &fields::PIPELINE };
     check::Check { broken, findings: &mut own }.table(&root, fields, "");

@@ -7,6 +7,7 @@ use indexmap::IndexMap;
 
 use crate::check::bytes_from_text;
 use crate::fields::{Fields, Kind, Need, stage_type};
+use crate::files::SET;
 use crate::tree::{Entry, Node, Table, Value, parse_value};
 use crate::types::{
     AdvantageScale, Checkpoints, Clip, Collect, Columns, Dataset, Device, DropRule, Evaluation, Feed, Filter, Generate,
@@ -14,7 +15,8 @@ use crate::types::{
     Plugin, PluginSource, Questions, Reward, RewardRule, Run, Sample, Schedule, Sft, Source, Stage, StageKind, Verify,
 };
 
-/// Puts the default of each absent key into a checked document. Default paths are relative to the document's folder.
+/// Puts the default of each absent key into a checked document. Default paths are relative to the working folder, as if
+/// the command line said them.
 pub(crate) fn fill_defaults(root: &mut Node, fields: &'static Fields) {
     let file = root.span.file.clone();
     fill_table(root, fields, &file);
@@ -28,7 +30,8 @@ fn fill_table(node: &mut Node, fields: &'static Fields, file: &Path) {
             && !table.contains_key(field.name)
             && let Some(mut value) = parse_value(file, toml, 0)
         {
-            place(&mut value, &at);
+            let said = if matches!(field.kind, Kind::Path(_)) { Path::new(SET) } else { file };
+            place(&mut value, &Span { file: said.to_owned(), ..at.clone() });
             table.insert(field.name.to_owned(), Entry { key: at.clone(), node: value });
         }
         if let Some(entry) = table.get_mut(field.name) {

@@ -2,15 +2,15 @@
 //!
 //! A path leads through tables by key, and through lists by number or by the `name` of the element:
 //! `stages.prompts.sources.math.path=train.jsonl`. What stands at its end is replaced as a whole; what does not exist is
-//! made, so that the check can say which key is unknown.
+//! made, so that the check can say which key is unknown. Only a stage, model, plugin or evaluation is not made of parts.
 
 use std::path::Path;
 
 use base::{Diagnostic, Span};
 
-use crate::fields::PHASE;
+use crate::fields::{Fields, Kind, PHASE, PIPELINE, RECIPE};
 use crate::files::SET;
-use crate::suggest::suggestion;
+use crate::suggest::{list, nearest, suggestion};
 use crate::tree::{Entry, MOST_LEVELS, Node, Value, parse_value};
 
 /// One override.
@@ -20,6 +20,22 @@ pub(crate) struct Override {
     path: Vec<(String, Span)>,
     /// What goes there.
     value: Node,
+}
+
+impl Override {
+    /// The place at which this sets what a path leads to, alone or in a table.
+    pub(crate) fn sets(&self, path: &[&str]) -> Option<Span> {
+        let same = self.path.iter().zip(path).all(|((key, _), other)| key == other);
+        if !same || self.path.len() > path.len() {
+            return None;
+        }
+        let (mut node, mut place) = (&self.value, self.path.last()?.1.clone());
+        for key in &path[self.path.len()..] {
+            place = node.key_span(key)?.clone();
+            node = node.get(key)?;
+        }
+        Some(place)
+    }
 }
 
 /// Reads the overrides of the command line; the text is what spans of the file [`SET`] point into.
@@ -101,14 +117,19 @@ fn flatten(path: Vec<(String, Span)>, entry: &Entry, overrides: &mut Vec<Overrid
     }
 }
 
-/// Applies overrides to a document in order.
-pub(crate) fn apply(root: &mut Node, overrides: &[Override], findings: &mut Vec<Diagnostic>) {
+/// Applies overrides to a document in order; `broken`: tables of it may be lost.
+pub(crate) fn apply(root: &mut Node, overrides: &[Override], broken: bool, findings: &mut Vec<Diagnostic>) {
     let is_recipe = root.get("phases").is_some();
     for change in overrides {
+        let astray = if is_recipe { of_a_phase(root, &change.path) } else { of_no_part(root, &change.path) };
+        if let Some(error) = astray {
+            findings.extend(Some(error).filter(|_| !broken));
+            continue;
+        }
         match change.path.as_slice() {
             [phases, phase, key, ..] if is_recipe && phases.0 == "phases" && PHASE.field(&key.0).is_none() => {
                 let below = &change.path[2..];
-                let dotted = below.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>().join(".");
+                let dotted = dotted(below);
                 let span = Span { start: below[0].1.start, ..below[below.len() - 1].1.clone() };
                 let path = [phases.clone(), phase.clone(), ("set".to_owned(), span.clone()), (dotted, span)];
                 put(root, &path, &change.value, findings);
@@ -116,6 +137,56 @@ pub(crate) fn apply(root: &mut Node, overrides: &[Override], findings: &mut Vec<
             path => put(root, path, &change.value, findings),
         }
     }
+}
+
+/// What is wrong with a path into a recipe that means a key of its phases' files.
+fn of_a_phase(root: &Node, path: &[(String, Span)]) -> Option<Diagnostic> {
+    let ((first, start), (_, end)) = (path.first()?, path.last()?);
+    let takes = |fields: &'static Fields| match (&fields.field(first)?.kind, path.get(1)) {
+        (Kind::Table(below), Some((key, _))) => below.field(key).map(|_| ()),
+        _ => Some(()),
+    };
+    if takes(&RECIPE).is_some() || takes(&PIPELINE).is_none() {
+        return None;
+    }
+    let dotted = dotted(path);
+    let error = Diagnostic::error("bad-override", format!("`{dotted}` belongs to a phase, not to the recipe"));
+    let error = error.at(Span { end: end.end, ..start.clone() }, "says no phase");
+    let names: Vec<&str> = root.items("phases").iter().filter_map(|phase| phase.text("name")).collect();
+    let help = format!("write `--set phases.NAME.{dotted}=...`");
+    Some(error.help(if names.is_empty() { help } else { format!("{help}; the phases are {}", list(&names)) }))
+}
+
+/// What is wrong with a path into a pipeline that leads through something that it has none of.
+fn of_no_part(root: &Node, path: &[(String, Span)]) -> Option<Diagnostic> {
+    let ((first, span), below) = path.split_first()?;
+    if first == "phases" {
+        let error = Diagnostic::error("bad-override", format!("`{}` has no phases", root.span.file.display()));
+        let error = error.at(span.clone(), "not a recipe");
+        let rest = dotted(below.get(1..).unwrap_or_default());
+        return Some(if rest.is_empty() { error } else { error.help(format!("leave the phase out: `{rest}=...`")) });
+    }
+    let Kind::Map(_, _) = PIPELINE.field(first)?.kind else { return None };
+    let [(name, span), _, ..] = below else { return None };
+    let what = first.strip_suffix('s')?;
+    let names: Vec<&str> = match root.get(first) {
+        Some(defined) => defined.as_table()?.keys().map(String::as_str).collect(),
+        None => Vec::new(),
+    };
+    if names.contains(&name.as_str()) {
+        return None;
+    }
+    let help = match nearest(name, names.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if names.is_empty() => format!("a new one is given as a whole: `{first}.{name}={{ ... }}`"),
+        None => format!("defined are {}; a new one is given as a whole: `{first}.{name}={{ ... }}`", list(&names)),
+    };
+    let error = Diagnostic::error("bad-override", format!("there is no {what} `{name}`"));
+    Some(error.at(span.clone(), format!("no such {what}")).help(help))
+}
+
+fn dotted(path: &[(String, Span)]) -> String {
+    path.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>().join(".")
 }
 
 fn put(node: &mut Node, path: &[(String, Span)], value: &Node, findings: &mut Vec<Diagnostic>) {

@@ -1,9 +1,11 @@
 //! Recipes: the phases, their files, and what each takes over from those before it.
 
+use std::path::Path;
+
 use base::Diagnostic;
 use indexmap::IndexMap;
 
-use crate::files::Files;
+use crate::files::{Files, SET};
 use crate::rules::Dag;
 use crate::suggest::{list, nearest};
 use crate::tree::{Node, Table};
@@ -24,6 +26,7 @@ pub(crate) fn read(root: &Node, files: &mut Files, findings: &mut Vec<Diagnostic
     for phase in phases {
         let name = phase.text("name").unwrap_or_default().to_owned();
         let pipeline = phase.get("pipeline").and_then(|at| phase_file(at, phase, files, findings));
+        taken_over(root, phase, findings);
         if let Some(pipeline) = &pipeline {
             init(phase, pipeline, &parts, &names, findings);
             data(phase, pipeline, &parts, &names, findings);
@@ -57,16 +60,37 @@ fn phase_file(at: &Node, phase: &Node, files: &mut Files, findings: &mut Vec<Dia
     Some(root)
 }
 
-/// The models that a pipeline trains, or all of its models if it trains none.
+/// What a phase sets though the recipe's own replaces it. A phase's file may say it: the file also runs alone.
+fn taken_over(root: &Node, phase: &Node, findings: &mut Vec<Diagnostic>) {
+    let set = phase.get("set").map(overrides::of_set).unwrap_or_default();
+    for path in [&["seed"][..], &["run", "dir"], &["run", "threads"]] {
+        let own = path.iter().try_fold((root, None), |(node, _), key| Some((node.get(key)?, node.key_span(key))));
+        for place in set.iter().filter_map(|change| change.sets(path)) {
+            let own = own.and_then(|(_, key)| key);
+            // Without threads of the recipe the phase's count, and the command line may overrule both.
+            if path == ["run", "threads"] && own.is_none_or(|own| own.file == Path::new(SET) && place.file != own.file)
+            {
+                continue;
+            }
+            let path = path.join(".");
+            let error = Diagnostic::error("set-without-effect", format!("a phase can't set `{path}`"));
+            let error = error.at(place, "has no effect");
+            let error = own.into_iter().fold(error, |error, own| error.label(own.clone(), "replaces it"));
+            findings.push(error.help(format!("set the recipe's own `{path}`, in its file or by `--set {path}=...`")));
+        }
+    }
+}
+
+/// The model that a pipeline trains, or all of its models if it trains none.
 fn learners(root: &Node) -> Vec<String> {
     let dag = Dag::new(root);
-    let trained = dag.stages.values().filter(|stage| stage.learns()).filter_map(|stage| stage.node.text("model"));
-    let trained: Vec<String> = trained.map(str::to_owned).collect();
-    if trained.is_empty() {
-        let models = root.get("models").and_then(Node::as_table);
-        return models.map(|models| models.keys().cloned().collect()).unwrap_or_default();
+    // That a pipeline trains a second model is reported as such.
+    let trained = dag.stages.values().filter(|stage| stage.learns()).find_map(|stage| stage.node.text("model"));
+    if let Some(trained) = trained {
+        return vec![trained.to_owned()];
     }
-    trained
+    let models = root.get("models").and_then(Node::as_table);
+    models.map(|models| models.keys().cloned().collect()).unwrap_or_default()
 }
 
 fn learns(root: &Node) -> bool {

@@ -75,7 +75,7 @@ fn what_surrounds_the_stages() {
 fn what_stages_say() {
     let it = pipeline("full.toml", &[]);
     let order: Vec<&str> = it.stages.keys().map(String::as_str).collect();
-    let expected = "prompts made imitate sample accuracy format reward judge keep update best";
+    let expected = "prompts made draft right drafts sample accuracy format reward judge keep update best";
     assert_eq!(order, expected.split(' ').collect::<Vec<_>>(), "stages keep the order of the file");
 
     let prompts = stage!(it, "prompts", Dataset);
@@ -104,7 +104,7 @@ fn what_stages_say() {
     assert_eq!((accuracy.on_undecided, accuracy.max_undecided), (OnUndecided::Drop, 0.05));
     assert_eq!(accuracy.sources.as_deref(), Some(&["math".to_owned()][..]));
     let format = stage!(it, "format", Verify);
-    assert_eq!((format.on_undecided, format.max_undecided, &format.sources), (OnUndecided::Fail, 1.0, &None));
+    assert_eq!((format.on_undecided, format.max_undecided, &format.sources), (OnUndecided::Fail, 0.5, &None));
     assert_eq!(format.config, serde_json::json!({}));
 
     let RewardRule::Weights(weights) = &stage!(it, "reward", Reward).rule else { panic!() };
@@ -132,6 +132,7 @@ fn what_learning_stages_say() {
     assert_eq!((optimizer.betas, optimizer.epsilon, optimizer.weight_decay), ([0.9, 0.95], 1e-8, 0.1));
     assert_eq!((optimizer.learning_rate, optimizer.clip_norm), (3e-6, Some(1.0)));
 
+    let it = pipeline("imitate.toml", &[]);
     let learning = &stage!(it, "imitate", Sft).learning;
     assert_eq!((learning.minibatches, learning.router_bias_step, learning.tokens_per_pass), (4, 0.01, 4096));
     let optimizer = &learning.optimizer;
@@ -219,6 +220,42 @@ fn overrides_of_a_recipe_are_its_own_or_a_phases() {
     assert_eq!(again.init, Some(Origin::Path("models/other".into())));
     assert_eq!(stage!(select.pipeline, "questions", Dataset).sources[0].path, Path::new("here.jsonl"));
     assert_eq!(select.pipeline.run.checkpoint.every, 2);
+}
+
+#[test]
+fn threads_are_a_phases_unless_the_recipe_says_them() {
+    let it = recipe("recipe.toml", &["phases.select.run.threads=3"]);
+    let threads: Vec<_> = it.phases.iter().map(|phase| phase.pipeline.run.threads).collect();
+    assert_eq!(threads, [None, Some(3), Some(2)]);
+    // The command line may overrule what both files say.
+    let it = recipe("recipe.toml", &["run.threads=1"]);
+    assert!(it.phases.iter().all(|phase| phase.pipeline.run.threads == Some(1)));
+}
+
+#[test]
+fn runs_are_made_in_the_working_folder_unless_a_file_says_where() {
+    assert_eq!(pipeline("imitate.toml", &[]).run.dir, Path::new("runs"));
+    assert_eq!(pipeline("imitate.toml", &["run={ steps = 1 }"]).run.dir, Path::new("runs"));
+    assert_eq!(pipeline("full.toml", &[]).run.dir, folder().join("runs"));
+    assert_eq!(recipe("recipe.toml", &["run={ threads = 1 }"]).dir, Path::new("runs"));
+}
+
+#[test]
+fn a_whole_entry_can_be_added() {
+    let set =
+        ["plugins.more={ builtin = \"format\", limits = { fuel = 1 } }", "plugins.more.limits={ operations = 5 }"];
+    let (document, findings, _) = load("full.toml", &set);
+    let Some(Document::Pipeline(it)) = document else { panic!("{findings:#?}") };
+    assert_eq!(it.plugins["more"].limits.operations, Some(5));
+    assert_eq!(findings.iter().map(|it| it.code).collect::<Vec<_>>(), ["unused-plugin"]);
+}
+
+/// A reference model never learns, and a model that only samples may do so beside another that learns.
+#[test]
+fn models_that_do_not_learn_are_free() {
+    let set = ["stages.update.kl={ coefficient = 1, model = \"tiny\" }"];
+    let kl = stage!(pipeline("full.toml", &set), "update", Grpo).kl.clone().unwrap();
+    assert_eq!(kl.model, "tiny");
 }
 
 /// However a file is damaged, there is a document exactly if there is no error, and every place lies in its text.

@@ -11,8 +11,16 @@ pub(crate) static PIPELINE: Fields = Fields {
     doc: "A pipeline: a DAG of stages over models and plugins.",
     fields: &[
         required("schema", Kind::Version, VERSION),
-        required("name", Kind::Name("a pipeline"), "The pipeline's name; run folders are made under it."),
-        required("seed", Kind::Integer(0, i64::MAX), "All random numbers come from it."),
+        required(
+            "name",
+            Kind::Name("a pipeline"),
+            "The pipeline's name; run folders are made under it, and random numbers depend on it unless a recipe runs the file.",
+        ),
+        required(
+            "seed",
+            Kind::Integer(0, i64::MAX),
+            "All random numbers depend on it and on names: the pipeline's (in a recipe the phase's) and the stage's.",
+        ),
         default("run", Kind::Table(&RUN), "{}", "How long, and where to."),
         default("models", Kind::Map("a model", &Kind::Table(&MODEL)), "{}", "Models by name."),
         default("plugins", Kind::Map("a plugin", &Kind::Table(&PLUGIN)), "{}", "Other people's code, by name."),
@@ -29,12 +37,15 @@ pub(crate) static PIPELINE: Fields = Fields {
 
 const VERSION: &str = "The version of this language: 1.";
 
+const DIR: &str = "The folder that the run's own folder is made in: relative to the file that says it; if absent, `runs` \
+                   in the working folder.";
+
 /// `[run]` of a pipeline.
 static RUN: Fields = Fields {
     name: "run",
     doc: "How long a pipeline runs, and where to.",
     fields: &[
-        default("dir", Kind::Path(&[]), "\"runs\"", "The folder that the run's own folder is made in."),
+        default("dir", Kind::Path(&[]), "\"runs\"", DIR),
         optional("steps", COUNT, "Passes of the DAG. Needed where a stage learns or collects."),
         optional(
             "threads",
@@ -185,7 +196,7 @@ pub(crate) static RECIPE: Fields = Fields {
         required(
             "seed",
             Kind::Integer(0, i64::MAX),
-            "Replaces the seed of each phase; a phase's random numbers also depend on its name.",
+            "Replaces the seed of each phase; random numbers depend on it and on the names of the phase and the stage.",
         ),
         default("run", Kind::Table(&RECIPE_RUN), "{}", "Where to."),
         required("phases", Kind::List(&Kind::Table(&PHASE), 1), "The phases in order."),
@@ -197,7 +208,7 @@ static RECIPE_RUN: Fields = Fields {
     name: "recipe-run",
     doc: "Where a recipe runs to. Steps and checkpoints are said by its phases.",
     fields: &[
-        default("dir", Kind::Path(&[]), "\"runs\"", "The folder that the run's own folder is made in."),
+        default("dir", Kind::Path(&[]), "\"runs\"", DIR),
         optional("threads", Kind::Integer(1, 1024), "Replaces the threads of each phase. Changes no number."),
     ],
     rules: &[],
@@ -208,7 +219,7 @@ pub(crate) static PHASE: Fields = Fields {
     name: "phase",
     doc: "A pipeline file as a part of a recipe.",
     fields: &[
-        required("name", Kind::Name("a phase"), "The phase's name."),
+        required("name", Kind::Name("a phase"), "The phase's name; its random numbers depend on it."),
         required("pipeline", Kind::Path(&["toml"]), "The pipeline file."),
         optional(
             "init",

@@ -171,8 +171,9 @@ static VERIFY: Fields = Fields {
         default(
             "max_undecided",
             Kind::Number(Bounds::SHARE),
-            "1.0",
-            "The share of a step's completions that may be undecided before the run ends, after a commit.",
+            "0.5",
+            "The share of a step's completions that may be undecided before the run ends, after a commit; 1: the run \
+             goes on though nothing is decided.",
         ),
     ],
     rules: &[],

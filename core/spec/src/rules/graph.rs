@@ -83,7 +83,7 @@ fn words(edge: Edge) -> &'static str {
 }
 
 /// Whether what a stage takes its input from is wrong: it may mean a stage that seems unused.
-fn is_astray(dag: &Dag<'_>, stage: &Stage<'_>) -> bool {
+pub(super) fn is_astray(dag: &Dag<'_>, stage: &Stage<'_>) -> bool {
     let Some(kind) = stage.kind else { return true };
     let fits = |input: &str| dag.stages.get(input).and_then(gives).is_some_and(|gives| kind.takes.contains(&gives));
     let turns_back = |input| dag.upstream(input).iter().any(|other| other.name == stage.name);

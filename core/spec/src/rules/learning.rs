@@ -1,8 +1,9 @@
-//! What learning needs: groups, minibatches, weights, reference models, files of its own.
+//! What learning needs: one model that learns, weights that stay while it samples, groups, minibatches, reference
+//! models, files of its own.
 
 use base::Diagnostic;
 
-use super::{Dag, Stage};
+use super::{Dag, Stage, graph};
 use crate::suggest::nearest;
 
 pub(super) fn check(dag: &Dag<'_>, findings: &mut Vec<Diagnostic>) {
@@ -11,12 +12,13 @@ pub(super) fn check(dag: &Dag<'_>, findings: &mut Vec<Diagnostic>) {
     for stage in dag.stages.values() {
         if stage.learns() {
             twice(stage, &learners, "model", "model-learns-twice", "is trained by two stages", findings);
+            another(dag, stage, &learners, findings);
             learners.push(stage);
             minibatches(dag, stage, findings);
         }
         if stage.is("grpo") {
             groups(dag, stage, findings);
-            reference(dag, stage, findings);
+            reference(stage, findings);
         }
         if stage.is("reward") {
             weights(stage, findings);
@@ -33,6 +35,7 @@ pub(super) fn check(dag: &Dag<'_>, findings: &mut Vec<Diagnostic>) {
             findings.push(error.help("say how many rows there are with `count`, or leave `order` out"));
         }
     }
+    samplers(dag, &learners, findings);
 }
 
 /// No two stages say the same at a key.
@@ -52,6 +55,46 @@ fn twice(
     };
     let error = Diagnostic::error(code, format!("`{text}` {problem}"));
     findings.push(error.at(node.span.clone(), "by this one").label(first.span.clone(), "and by this one"));
+}
+
+/// A checkpoint holds one model that learns.
+fn another(dag: &Dag<'_>, stage: &Stage<'_>, before: &[&Stage<'_>], findings: &mut Vec<Diagnostic>) {
+    let Some((model, at)) = dag.model(stage) else { return };
+    let mut before = before.iter().filter_map(|other| dag.model(other));
+    let Some((first, first_at)) = before.next().filter(|(first, _)| *first != model) else { return };
+    if before.any(|(other, _)| other == model) {
+        return;
+    }
+    let error =
+        Diagnostic::error("several-learners", format!("the pipeline trains two models, `{first}` and `{model}`"));
+    let error = error.at(at.clone(), "learns, too").label(first_at.clone(), "learns");
+    findings.push(error.help("a checkpoint holds one model: train each in a phase of its own, in a recipe"));
+}
+
+/// Stages run side by side within a step, unless one waits for the other.
+fn samplers(dag: &Dag<'_>, learners: &[&Stage<'_>], findings: &mut Vec<Diagnostic>) {
+    // Where an input leads astray, a stage may mean to wait for another.
+    if dag.stages.values().any(|stage| graph::is_astray(dag, stage)) {
+        return;
+    }
+    for sample in dag.stages.values().filter(|stage| stage.is("sample") && dag.is_input(stage.name)) {
+        let Some((model, at)) = dag.model(sample) else { continue };
+        for learner in learners {
+            let Some((_, learns)) = dag.model(learner).filter(|(learns, _)| *learns == model) else { continue };
+            if dag.upstream(learner.name).iter().any(|stage| stage.name == sample.name) {
+                continue;
+            }
+            let message =
+                format!("stage `{}` samples with weights that `{}` changes meanwhile", sample.name, learner.name);
+            let error = Diagnostic::error("changing-weights", message);
+            let error = error.at(at.clone(), format!("samples beside `{}`", learner.name));
+            let error = error.label(learns.clone(), format!("trained here, without waiting for `{}`", sample.name));
+            findings.push(error.help(format!(
+                "let `{}` learn from what `{}` samples, or sample in a phase of its own, in a recipe",
+                learner.name, sample.name
+            )));
+        }
+    }
 }
 
 fn minibatches(dag: &Dag<'_>, stage: &Stage<'_>, findings: &mut Vec<Diagnostic>) {
@@ -92,7 +135,7 @@ fn groups(dag: &Dag<'_>, stage: &Stage<'_>, findings: &mut Vec<Diagnostic>) {
     }
 }
 
-fn reference(dag: &Dag<'_>, stage: &Stage<'_>, findings: &mut Vec<Diagnostic>) {
+fn reference(stage: &Stage<'_>, findings: &mut Vec<Diagnostic>) {
     let Some(kl) = stage.node.get("kl") else { return };
     let (Some(learner), Some(model)) = (stage.node.text("model"), kl.get("model")) else { return };
     let Some(name) = model.as_text().filter(|name| *name != learner) else { return };
@@ -101,12 +144,6 @@ fn reference(dag: &Dag<'_>, stage: &Stage<'_>, findings: &mut Vec<Diagnostic>) {
         let error = Diagnostic::error("kl-refresh", message).at(key.clone(), "refreshes another model");
         let error = error.label(model.span.clone(), format!("is not `{learner}`, which learns"));
         findings.push(error.help(format!("remove `refresh_every`, or take `{learner}` as the reference")));
-    }
-    if let Some(other) = dag.stages.values().find(|other| other.learns() && other.node.text("model") == Some(name)) {
-        let message = format!("the reference `{name}` is not frozen: stage `{}` trains it", other.name);
-        let error =
-            Diagnostic::error("kl-not-frozen", message).at(model.span.clone(), "changes while it is compared with");
-        findings.push(error.label(other.key.clone(), format!("trains `{name}`")));
     }
 }
 

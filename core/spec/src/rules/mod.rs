@@ -85,6 +85,13 @@ impl<'a> Dag<'a> {
         found
     }
 
+    /// The model that a stage names, if it is defined, and where it is named.
+    fn model(&self, stage: &Stage<'a>) -> Option<(&'a str, &'a Span)> {
+        let node = stage.node.get("model").filter(|_| stage.is("sample") || stage.learns())?;
+        let name = node.as_text().filter(|name| table(self.root, "models").contains_key(*name))?;
+        Some((name, &node.span))
+    }
+
     /// Whether a stage takes its input from this one.
     fn is_input(&self, name: &str) -> bool {
         self.stages.values().any(|stage| stage.inputs.iter().any(|(input, _)| *input == name))

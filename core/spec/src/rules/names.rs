@@ -7,9 +7,6 @@ use crate::fields::{Fields, Kind};
 use crate::suggest::{list, nearest};
 use crate::tree::Node;
 
-/// Builtins that are Rhai scripts; the others are components.
-const SCRIPTS: [&str; 2] = ["format", "permute"];
-
 pub(super) fn check(dag: &Dag<'_>, findings: &mut Vec<Diagnostic>) {
     let mut used = Vec::new();
     for stage in dag.stages.values() {
@@ -95,8 +92,8 @@ fn references<'a>(
 
 /// Foreign code has a budget: components fuel and memory, scripts operations.
 fn limits(name: &str, key: &Span, plugin: &Node, findings: &mut Vec<Diagnostic>) {
-    let script = match (plugin.text("builtin"), plugin.get("rhai"), plugin.get("wasm")) {
-        (Some(builtin), None, None) => SCRIPTS.contains(&builtin),
+    let script = match (plugin.get("builtin"), plugin.get("rhai"), plugin.get("wasm")) {
+        (Some(_), None, None) => return builtin_limits(name, key, plugin, findings),
         (None, Some(_), None) => true,
         (None, None, Some(_)) => false,
         _ => return,
@@ -116,11 +113,7 @@ fn limits(name: &str, key: &Span, plugin: &Node, findings: &mut Vec<Diagnostic>)
             Some(limits) => (limits.span.clone(), format!("{} is missing", list(&missing))),
             None => (key.clone(), "has no `limits`".to_owned()),
         };
-        let example = if script {
-            "limits = { operations = 50_000 }"
-        } else {
-            "limits = { fuel = 20_000_000, memory = \"64 MiB\" }"
-        };
+        let example = if script { SCRIPT_LIMITS } else { COMPONENT_LIMITS };
         findings.push(error.at(place, label).help(format!("{what} needs such as `{example}`")));
     }
     for other in others {
@@ -130,4 +123,28 @@ fn limits(name: &str, key: &Span, plugin: &Node, findings: &mut Vec<Diagnostic>)
             findings.push(error.help(format!("its limits are {}", list(needs))));
         }
     }
+}
+
+const SCRIPT_LIMITS: &str = "limits = { operations = 50_000 }";
+const COMPONENT_LIMITS: &str = "limits = { fuel = 20_000_000, memory = \"64 MiB\" }";
+
+/// Which builtins there are, and which of them are scripts, only their host knows; some budget each of them has.
+fn builtin_limits(name: &str, key: &Span, plugin: &Node, findings: &mut Vec<Diagnostic>) {
+    let limits = plugin.get("limits");
+    if limits.is_some_and(|limits| limits.as_table().is_none()) {
+        return;
+    }
+    let has = |limit: &str| limits.is_some_and(|limits| limits.get(limit).is_some());
+    if has("operations") || (has("fuel") && has("memory")) {
+        return;
+    }
+    let (missing, label) = match (has("fuel"), has("memory")) {
+        (true, _) => ("has no limit on `memory`", "`memory` is missing"),
+        (_, true) => ("has no limit on `fuel`", "`fuel` is missing"),
+        _ => ("has no limit on what it computes", "`fuel` and `memory` are missing, or `operations`"),
+    };
+    let (place, label) = limits.map_or((key, "has no `limits`"), |limits| (&limits.span, label));
+    let error = Diagnostic::error("missing-limits", format!("the plugin `{name}` {missing}")).at(place.clone(), label);
+    let help = format!("a builtin that is a component needs such as `{COMPONENT_LIMITS}`, a script `{SCRIPT_LIMITS}`");
+    findings.push(error.help(help));
 }

@@ -1,4 +1,5 @@
-//! Rows remember their source, verify stages name those they cover: no name leads nowhere, no row goes unjudged.
+//! Rows are written for one model and remember their source, verify stages name those they cover: no name leads nowhere,
+//! no row goes unjudged.
 
 use base::Diagnostic;
 
@@ -8,6 +9,9 @@ use crate::tree::Node;
 
 pub(super) fn check(dag: &Dag<'_>, findings: &mut Vec<Diagnostic>) {
     for stage in dag.stages.values() {
+        if stage.is("dataset") || stage.is("generate") {
+            readers(dag, stage, findings);
+        }
         if stage.is("verify") {
             unknown(dag, stage, findings);
         }
@@ -30,6 +34,28 @@ fn sources_of<'a>(stage: &Stage<'a>) -> Vec<(&'a str, &'a base::Span)> {
     }
     let names = stage.node.items("sources").iter().filter_map(|source| source.get("name"));
     names.filter_map(|name| Some((name.as_text()?, &name.span))).collect()
+}
+
+/// Prompts become tokens once, by the template and the tokenizer of the model that takes them.
+fn readers(dag: &Dag<'_>, source: &Stage<'_>, findings: &mut Vec<Diagnostic>) {
+    let reads = |stage: &&Stage<'_>| stage.inputs.iter().any(|(input, _)| *input == source.name);
+    let mut readers = dag.stages.values().filter(reads).filter_map(|stage| Some((stage, dag.model(stage)?)));
+    let Some((first, (model, first_at))) = readers.next() else { return };
+    for (stage, (other, at)) in readers {
+        // That two models learn is reported as such.
+        if other == model || (first.learns() && stage.learns()) {
+            continue;
+        }
+        let message = format!("stage `{}` feeds two models, `{model}` and `{other}`", source.name);
+        let error = Diagnostic::error("several-models", message);
+        let error = error.at(at.clone(), format!("`{}` takes them for `{other}`", stage.name));
+        let error = error.label(first_at.clone(), format!("`{}` takes them for `{model}`", first.name));
+        findings.push(
+            error
+                .label(source.key.clone(), "its prompts are tokenised once")
+                .help(format!("give `{other}` a {} stage of its own", source.kind.map_or("source", |kind| kind.name))),
+        );
+    }
 }
 
 fn unknown(dag: &Dag<'_>, stage: &Stage<'_>, findings: &mut Vec<Diagnostic>) {

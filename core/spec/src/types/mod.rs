@@ -28,9 +28,9 @@ pub struct Recipe {
     pub file: PathBuf,
     /// The recipe's name.
     pub name: String,
-    /// Replaces the seed of each phase; a phase's own random numbers also depend on its name.
+    /// Replaces the seed of each phase; random numbers depend on it and on the names of the phase and the stage.
     pub seed: u64,
-    /// Where run folders are made.
+    /// Where run folders are made; `runs` in the working folder if the file does not say it.
     pub dir: PathBuf,
     /// The phases in order.
     pub phases: Vec<Phase>,
@@ -39,7 +39,7 @@ pub struct Recipe {
 /// One phase of a recipe.
 #[derive(Clone, Debug, Serialize)]
 pub struct Phase {
-    /// The phase's name, unique in the recipe.
+    /// The phase's name, unique in the recipe. Its random numbers depend on it.
     pub name: String,
     /// What it runs, with `set` already applied.
     pub pipeline: Pipeline,
@@ -64,9 +64,9 @@ pub enum Origin {
 pub struct Pipeline {
     /// The file.
     pub file: PathBuf,
-    /// The pipeline's name.
+    /// The pipeline's name. Random numbers depend on it where no recipe gives a phase's.
     pub name: String,
-    /// All random numbers come from it.
+    /// All random numbers depend on it and on the names of the phase (else the pipeline) and the stage.
     pub seed: u64,
     /// How long, and where to.
     pub run: Run,
@@ -83,7 +83,7 @@ pub struct Pipeline {
 /// `[run]`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Run {
-    /// Where the run's folder is made.
+    /// Where the run's folder is made; `runs` in the working folder if the file does not say it.
     pub dir: PathBuf,
     /// Passes of the DAG.
     pub steps: u64,

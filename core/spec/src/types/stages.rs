@@ -34,7 +34,7 @@ pub enum StageKind {
     Reward(Reward),
     /// Fewer completions.
     Filter(Filter),
-    /// Supervised fine-tuning on the rows' responses.
+    /// Supervised fine-tuning: on the rows' responses, or on completions that were kept.
     Sft(Sft),
     /// Group relative policy optimisation.
     Grpo(Grpo),
@@ -193,7 +193,8 @@ pub struct Verify {
     pub config: serde_json::Value,
     /// What becomes of what it can't decide.
     pub on_undecided: OnUndecided,
-    /// The share of a step's completions that may be undecided before the run ends (after a commit, exit 1). Default 1.
+    /// The share of a step's completions that may be undecided before the run ends (after a commit, exit 1). Default
+    /// 0.5.
     pub max_undecided: f64,
     /// The place of `config`, or of the stage where there is none.
     #[serde(skip)]
@@ -297,7 +298,7 @@ pub struct Learning {
     pub tokens_per_pass: usize,
 }
 
-/// `type = "sft"`.
+/// `type = "sft"`: on the rows' responses, or on completions that were kept.
 #[derive(Clone, Debug, Serialize)]
 pub struct Sft {
     /// What it shares with other learning stages.
