@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -373,7 +374,18 @@ fn lock(path: &Path) -> Result<File> {
     let file_path = path.join(LOCK);
     let open = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&file_path);
     let mut file = open.map_err(Error::io("open the lock", &file_path))?;
-    match file.try_lock() {
+    // A process that was just killed holds its lock until the system has cleared it away.
+    let mut patience = 50;
+    let taken = loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if patience > 0 => {
+                patience -= 1;
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            other => break other,
+        }
+    };
+    match taken {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut text = String::new();
