@@ -9,24 +9,8 @@ use spec::Files;
 
 #[path = "../../pipeline/src/ui/diagnostics.rs"]
 mod diagnostics;
-
-/// As in the tool's `ui`, which `diagnostics` lies in there and which needs the whole tool.
-fn unsafe_letter(letter: char) -> bool {
-    letter.is_control()
-        || matches!(
-            letter,
-            '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
-        )
-}
-
-/// As in the tool's `ui`.
-fn escape(text: &str) -> String {
-    let one = |letter: char| match unsafe_letter(letter) {
-        true => letter.escape_default().to_string(),
-        false => letter.to_string(),
-    };
-    text.chars().map(one).collect()
-}
+#[path = "../../pipeline/src/ui/text.rs"]
+mod text;
 
 fn invalid_files() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/ui");

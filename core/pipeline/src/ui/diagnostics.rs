@@ -7,7 +7,7 @@ use base::{Diagnostic, Severity, Span};
 use serde_json::{Value, json};
 use spec::Files;
 
-use super::{escape, unsafe_letter};
+use super::text::{escape, unsafe_letter};
 
 /// All findings as text, a blank line after each; empty if there are none.
 pub fn render(diagnostics: &[Diagnostic], files: &Files, color: bool) -> String {
