@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use base::Group;
 use host::Host;
-use record::{Checkpoint, Collected, Mark, PhaseFolder, RunFolder};
+use record::{Checkpoint, Collected, Keep, Mark, PhaseFolder, RunFolder};
 use serde_json::json;
-use spec::StageKind;
+use spec::{Pipeline, StageKind};
 
 use crate::error::Error;
 use crate::executor::{Done, run_step};
@@ -137,8 +137,7 @@ impl Drive<'_> {
             }
             let finding = self.step(&current, done)?;
             done += 1;
-            let every = phase.pipeline.run.checkpoint.every;
-            if done == steps || done.is_multiple_of(every) || finding.is_some() || self.interrupt.requested() {
+            if keep(phase.pipeline).is_due(done) || finding.is_some() || self.interrupt.requested() {
                 self.commit(&current, done, finding.as_deref())?;
             }
             if let Some(finding) = finding {
@@ -260,13 +259,16 @@ impl Drive<'_> {
         }
         let version = current.ready.trained.as_ref().map_or(0, |model| model.version());
         let state = json!({ "finished": finished, "weights_version": version, "finding": finding });
-        current
-            .folder
-            .checkpoints()
-            .write(done, pipeline.run.checkpoint.keep, &state, |folder| current.save(folder))?;
+        current.folder.checkpoints().write(done, keep(pipeline), &state, |folder| current.save(folder))?;
         self.observer.notice(&Event::Committed { phase: current.phase.name, step: done });
         Ok(())
     }
+}
+
+/// When checkpoints are due, and which of them are kept.
+fn keep(pipeline: &Pipeline) -> Keep {
+    let spec::Checkpoints { every, keep: newest } = pipeline.run.checkpoint;
+    Keep { newest, every, last: pipeline.run.steps }
 }
 
 impl Current<'_> {

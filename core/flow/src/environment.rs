@@ -3,110 +3,30 @@
 use std::path::{Path, PathBuf};
 
 use base::{Diagnostic, Row, Span};
-use host::{Code, Configured, Host, Plugin, World};
+use host::{Host, World};
 use indexmap::IndexMap;
 use model::{ChatTemplate, Config, Tokenizer};
 use record::CollectedRow;
 use record::dataset::Rows;
-use serde_json::Value;
-use spec::{Columns, Feed, ModelSource, Origin, Pipeline, PluginSource, Questions, RewardRule, Stage, StageKind};
+use spec::{Columns, Feed, ModelSource, Origin, Questions, RewardRule, Stage, StageKind};
 
 use crate::error::Error;
 use crate::feed;
 use crate::phase::Phase;
 use crate::plan::initialised_model;
+use crate::plugins::Plugins;
 use crate::stages::collect::PROVENANCE;
 
-/// Plugins that were loaded, by name.
-pub(crate) struct Plugins(IndexMap<String, Plugin>);
-
-impl Plugins {
-    pub fn load(pipeline: &Pipeline, host: &Host, findings: &mut Vec<Diagnostic>) -> Self {
-        let mut plugins = IndexMap::new();
-        for (name, plugin) in &pipeline.plugins {
-            let code = match &plugin.source {
-                PluginSource::Builtin(builtin) => Code::Builtin(builtin),
-                PluginSource::Wasm(path) => Code::Wasm(path),
-                PluginSource::Rhai(path) => Code::Rhai(path),
-            };
-            match host.load(name, code, &plugin.limits) {
-                Ok(loaded) => {
-                    plugins.insert(name.clone(), loaded);
-                }
-                Err(error) => findings.push(
-                    Diagnostic::error("plugin-not-loaded", format!("plugin `{name}` can't be loaded"))
-                        .at(plugin.span.clone(), error.to_string()),
-                ),
-            }
-        }
-        Self(plugins)
-    }
-
-    /// The blake3 hash of each plugin's code, by name.
-    pub fn hashes(&self) -> IndexMap<String, String> {
-        self.0.iter().map(|(name, plugin)| (name.clone(), plugin.hash())).collect()
-    }
-
-    /// The plugin with its configuration, or findings. A plugin that did not load was reported when it did not.
-    pub fn configure(
-        &self,
-        name: &str,
-        world: World,
-        config: &Value,
-        span: &Span,
-        findings: &mut Vec<Diagnostic>,
-    ) -> Option<Configured> {
-        let plugin = self.0.get(name)?;
-        if plugin.world() != world {
-            findings.push(
-                Diagnostic::error(
-                    "wrong-plugin-world",
-                    format!("plugin `{name}` is a {}, a {world} is needed here", plugin.world()),
-                )
-                .at(span.clone(), format!("needs a {world}")),
-            );
-            return None;
-        }
-        match plugin.configure(config) {
-            Ok(configured) => Some(configured),
-            Err(host::ConfigureError::Config { errors }) => {
-                for (pointer, message) in errors {
-                    let place = if pointer.is_empty() { String::new() } else { format!(" at `{pointer}`") };
-                    findings.push(
-                        Diagnostic::error("plugin-config", format!("plugin `{name}` refuses its config{place}"))
-                            .at(span.clone(), message),
-                    );
-                }
-                None
-            }
-            Err(host::ConfigureError::Host(error)) => {
-                findings.push(
-                    Diagnostic::error("plugin-config", format!("plugin `{name}` could not take its config"))
-                        .at(span.clone(), error.to_string()),
-                );
-                None
-            }
-        }
-    }
-}
-
-/// Reads rows; what is wrong with the file, or does not fit a model, becomes a finding at `span`.
+/// Reads rows; what is wrong with the file, or does not fit a model, is a finding at `span`.
 pub(crate) fn read_rows(
     path: &Path,
     columns: &Columns,
     limit: Option<usize>,
     span: &Span,
     fits: &dyn Fn(&Row) -> Result<(), Error>,
-    findings: &mut Vec<Diagnostic>,
-) -> Option<Vec<Row>> {
+) -> Result<Vec<Row>, Diagnostic> {
     let rows = Rows::read(path).and_then(|rows| feed::rows_from_file(&rows, columns, limit, fits));
-    match rows {
-        Ok(rows) => Some(rows),
-        Err(error) => {
-            findings.push(Diagnostic::error("dataset", error.to_string()).at(span.clone(), "read from here"));
-            None
-        }
-    }
+    rows.map_err(|error| Diagnostic::error("dataset", error.to_string()).at(span.clone(), "read from here"))
 }
 
 /// Everything of a phase that can be checked before work starts and without models: plugins, their configurations, data
@@ -125,11 +45,12 @@ pub(crate) fn check(
     for (name, evaluation) in &pipeline.evaluations {
         let span = match &evaluation.questions {
             Questions::File { path, columns, limit, span } => {
-                read_rows(path, columns, *limit, span, &|_| Ok(()), findings);
+                findings.extend(read_rows(path, columns, *limit, span, &|_| Ok(())).err());
                 span
             }
             Questions::Plugin { plugin, config, config_span, .. } => {
-                plugins.configure(plugin, World::Generator, config, config_span, findings);
+                findings
+                    .extend(plugins.configure(plugin, World::Generator, config, config_span).err().unwrap_or_default());
                 config_span
             }
         };
@@ -175,25 +96,29 @@ fn check_stage(
                     Some(Origin::Path(path)) => path,
                     None => &source.path,
                 };
-                read_rows(path, &source.columns, None, &source.span, &|_| Ok(()), findings);
+                findings.extend(read_rows(path, &source.columns, None, &source.span, &|_| Ok(())).err());
             }
         }
         StageKind::Generate(generate) => {
             template(&generate.feed, findings);
             let (config, span) = (&generate.config, &generate.config_span);
-            plugins.configure(&generate.plugin, World::Generator, config, span, findings);
+            let configured = plugins.configure(&generate.plugin, World::Generator, config, span);
+            findings.extend(configured.err().unwrap_or_default());
         }
         StageKind::Verify(verify) => {
-            plugins.configure(&verify.plugin, World::Verifier, &verify.config, &verify.config_span, findings);
+            let configured = plugins.configure(&verify.plugin, World::Verifier, &verify.config, &verify.config_span);
+            findings.extend(configured.err().unwrap_or_default());
         }
         StageKind::Reward(reward) => {
             if let RewardRule::Plugin { plugin, config, config_span } = &reward.rule {
-                plugins.configure(plugin, World::Rewarder, config, config_span, findings);
+                let configured = plugins.configure(plugin, World::Rewarder, config, config_span);
+                findings.extend(configured.err().unwrap_or_default());
             }
         }
         StageKind::Filter(filter) => {
             if let Some((plugin, config)) = &filter.plugin {
-                plugins.configure(plugin, World::Filterer, config, &filter.config_span, findings);
+                let configured = plugins.configure(plugin, World::Filterer, config, &filter.config_span);
+                findings.extend(configured.err().unwrap_or_default());
             }
         }
         StageKind::Collect(_) => {

@@ -20,6 +20,7 @@ mod metrics;
 mod observer;
 mod phase;
 mod plan;
+mod plugins;
 mod ready;
 mod run;
 mod stages;

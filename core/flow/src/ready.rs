@@ -3,20 +3,22 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use base::{Diagnostic, RngKey, Row, Span};
+use base::{Diagnostic, RngKey, Span};
 use candle_core::Device;
 use host::{Configured, Host, World};
 use indexmap::IndexMap;
 use model::Model;
-use spec::{Origin, Questions, RewardRule, Schedule, StageKind};
+use serde_json::Value;
+use spec::{ModelSource, Origin, Pipeline, Questions, RewardRule, Schedule, StageKind};
 
-use crate::environment::{Plugins, read_rows};
+use crate::environment::read_rows;
 use crate::error::Error;
 use crate::evaluate::Evaluation;
 use crate::executor::Work;
 use crate::feed::{Dealer, Feed, Renderer, Source, fits, rows_between};
 use crate::phase::Phase;
-use crate::plan::{Plan, initialised_model, trained_model};
+use crate::plan::{Node, Plan, initialised_model, trained_model};
+use crate::plugins::Plugins;
 use crate::stages::collect::CollectStage;
 use crate::stages::filter::FilterStage;
 use crate::stages::grpo::{GrpoStage, Reference};
@@ -68,241 +70,219 @@ pub(crate) fn prepare<'a>(phase: &Phase<'a>, takeover: &Takeover, host: &Host) -
     if !findings.is_empty() {
         return Err(Error::Environment(findings));
     }
-    let seeds = RngKey::new(pipeline.seed, phase.name);
-    let threads = pipeline.run.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let plan = Plan::new(pipeline)?;
-    let trained_name = trained_model(pipeline);
-    let mut models: IndexMap<&str, Arc<Model>> = IndexMap::new();
-    for (name, model) in &pipeline.models {
+    let builder = Builder {
+        pipeline,
+        takeover,
+        plugins: &plugins,
+        plan: &plan,
+        models: models(pipeline, takeover)?,
+        seeds: RngKey::new(pipeline.seed, phase.name),
+        threads: pipeline.run.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
+    };
+    let work = plan.order().map(|(_, node)| builder.stage(node)).collect::<Result<_, _>>()?;
+    let evaluations =
+        pipeline.evaluations.iter().map(|(name, one)| builder.evaluation(name, one)).collect::<Result<_, _>>()?;
+    let trained = trained_model(pipeline).map(|name| builder.model(name)).transpose()?;
+    let threads = builder.threads;
+    Ok(Ready { work, evaluations, trained, threads, plan })
+}
+
+/// The models of a pipeline, by name.
+fn models(pipeline: &Pipeline, takeover: &Takeover) -> Result<IndexMap<String, Arc<Model>>, Error> {
+    let load = |(name, model): (&String, &spec::Model)| {
         let device = device(model.device)?;
         let folder = takeover.model.as_ref().filter(|_| initialised_model(pipeline) == Some(name));
         let loaded = match (folder, &model.source) {
-            (Some(folder), _) | (None, spec::ModelSource::Path(folder)) => Model::load(folder, &device),
-            (None, spec::ModelSource::Init { config, tokenizer, chat_template }) => {
+            (Some(folder), _) | (None, ModelSource::Path(folder)) => Model::load(folder, &device),
+            (None, ModelSource::Init { config, tokenizer, chat_template }) => {
                 let key = RngKey::new(pipeline.seed, "init").derive(name);
                 Model::init(config, tokenizer, chat_template.as_deref(), key, &device)
             }
         };
-        models.insert(name, Arc::new(loaded.map_err(|error| Error::Model(format!("model `{name}`: {error}")))?));
-    }
-    let model = |name: &str| -> Result<Arc<Model>, Error> {
-        models
-            .get(name)
-            .cloned()
-            .ok_or_else(|| Error::Defect(format!("model `{name}` passed validation but does not exist")))
+        let model = loaded.map_err(|error| Error::Model(format!("model `{name}`: {error}")))?;
+        Ok((name.clone(), Arc::new(model)))
     };
-    let refused = || Error::Defect("a plugin's configuration passed the checks and was then refused".to_owned());
-    let max_tokens = |name: &str| match plan.sample_before(name) {
-        Some((_, sample)) => sample.max_tokens.clone(),
-        None => Schedule { points: vec![(0, 0.0)] },
-    };
-    let verify_stage = |name: &str, verify: &spec::Verify, findings: &mut Vec<Diagnostic>| -> Option<VerifyStage> {
-        let plugin =
-            plugins.configure(&verify.plugin, World::Verifier, &verify.config, &verify.config_span, findings)?;
-        Some(VerifyStage {
-            name: name.to_owned(),
-            spec: verify.clone(),
-            plugin,
-            key: seeds.derive(name),
-            max_tokens: max_tokens(name),
-            threads,
-        })
-    };
+    pipeline.models.iter().map(load).collect()
+}
 
-    let mut work: Vec<Box<dyn Work>> = Vec::new();
-    for (_, node) in plan.order() {
-        let (name, key) = (node.name, seeds.derive(node.name));
-        let source_model = || {
-            plan.model_after(name)
-                .ok_or_else(|| Error::Defect(format!("no model takes the rows of `{name}`")))
-                .and_then(&model)
-        };
-        let stage: Option<Box<dyn Work>> = match &node.stage.kind {
-            StageKind::Dataset(dataset) => {
-                let mut sources = Vec::new();
-                let model = source_model()?;
-                let renderer = Renderer::new(dataset.feed.template.as_deref(), dataset.feed.system.as_deref(), &model)?;
-                let fits = |row: &Row| fits(&renderer, &model, row);
-                for source in &dataset.sources {
-                    let path = takeover.data.get(name).unwrap_or(&source.path);
-                    if let Some(rows) = read_rows(path, &source.columns, None, &source.span, &fits, &mut findings) {
-                        sources.push(Source { name: source.name.as_str().into(), weight: source.weight, rows });
-                    }
-                }
-                if findings.is_empty() {
-                    let feed = Feed::new(key, name, &dataset.feed, Dealer::Rows(sources), &model)?;
-                    Some(Box::new(SourceStage { feed }))
-                } else {
-                    None
-                }
-            }
-            StageKind::Generate(generate) => {
-                match plugins.configure(
-                    &generate.plugin,
-                    World::Generator,
-                    &generate.config,
-                    &generate.config_span,
-                    &mut findings,
-                ) {
-                    Some(plugin) => {
-                        let dealer = match generate.count {
-                            Some(count) => Dealer::Rows(vec![Source {
-                                name: name.into(),
-                                weight: 1.0,
-                                rows: generated(&plugin, key, count)?,
-                            }]),
-                            None => Dealer::Endless(plugin),
-                        };
-                        Some(Box::new(SourceStage {
-                            feed: Feed::new(key, name, &generate.feed, dealer, &*source_model()?)?,
-                        }))
-                    }
-                    None => None,
-                }
-            }
+/// What stages and evaluations are made of.
+struct Builder<'a, 'p> {
+    pipeline: &'p Pipeline,
+    takeover: &'a Takeover,
+    plugins: &'a Plugins,
+    plan: &'a Plan<'p>,
+    models: IndexMap<String, Arc<Model>>,
+    seeds: RngKey,
+    threads: usize,
+}
+
+impl Builder<'_, '_> {
+    fn stage(&self, node: Node<'_>) -> Result<Box<dyn Work>, Error> {
+        let (name, key) = (node.name, self.seeds.derive(node.name));
+        Ok(match &node.stage.kind {
+            StageKind::Dataset(dataset) => Box::new(self.dataset(name, key, dataset)?),
+            StageKind::Generate(generate) => Box::new(self.generate(name, key, generate)?),
             StageKind::Sample(sample) => {
                 let longest = sample.max_tokens.points.iter().fold(0.0, |most: f64, (_, tokens)| most.max(*tokens));
-                let model = model(&sample.model)?;
-                room(name, longest as usize, &model, &node.stage.span, &mut findings);
-                Some(Box::new(SampleStage { spec: sample.clone(), model, key }))
+                let model = self.model(&sample.model)?;
+                require_room(name, longest as usize, &model, &node.stage.span)?;
+                Box::new(SampleStage { spec: sample.clone(), model, key })
             }
-            StageKind::Verify(verify) => match verify_stage(name, verify, &mut findings) {
-                Some(stage) => Some(Box::new(stage)),
-                None => None,
-            },
-            StageKind::Reward(reward) => {
-                let rule = match &reward.rule {
-                    RewardRule::Weights(weights) => Some(Rule::Weights(weights.clone())),
-                    RewardRule::Plugin { plugin, config, config_span } => {
-                        plugins.configure(plugin, World::Rewarder, config, config_span, &mut findings).map(Rule::Plugin)
-                    }
-                };
-                let on_undecided = pipeline.stages.iter().filter_map(|(name, stage)| match &stage.kind {
-                    StageKind::Verify(verify) => Some((name.clone(), verify.on_undecided)),
-                    _ => None,
-                });
-                match rule {
-                    Some(rule) => Some(Box::new(RewardStage {
-                        name: name.to_owned(),
-                        inputs: node.stage.inputs.len(),
-                        rule,
-                        on_undecided: on_undecided.collect(),
-                        key,
-                        max_tokens: max_tokens(name),
-                    })),
-                    None => None,
-                }
-            }
+            StageKind::Verify(verify) => Box::new(self.verify(name, verify)?),
+            StageKind::Reward(reward) => Box::new(self.reward(name, key, reward, node.stage.inputs.len())?),
             StageKind::Filter(filter) => {
-                let plugin = match &filter.plugin {
-                    Some((plugin, config)) => Some(
-                        plugins
-                            .configure(plugin, World::Filterer, config, &filter.config_span, &mut findings)
-                            .ok_or_else(refused)?,
-                    ),
-                    None => None,
+                let configure = |(plugin, config): &(String, Value)| {
+                    self.configure(plugin, World::Filterer, config, &filter.config_span)
                 };
-                let rules = filter.drop.clone();
-                Some(Box::new(FilterStage { name: name.to_owned(), rules, plugin, key, max_tokens: max_tokens(name) }))
+                let plugin = filter.plugin.as_ref().map(configure).transpose()?;
+                let (rules, max_tokens) = (filter.drop.clone(), self.max_tokens(name));
+                Box::new(FilterStage { name: name.to_owned(), rules, plugin, key, max_tokens })
             }
-            StageKind::Sft(sft) => {
-                let learner = Learner::new(name, model(&sft.learning.model)?, &sft.learning, pipeline.run.steps)?;
-                Some(Box::new(SftStage { learner, key }))
-            }
-            StageKind::Grpo(grpo) => {
-                let policy = model(&grpo.learning.model)?;
-                let reference = match &grpo.kl {
-                    Some(kl) => {
-                        let saved = kl.model == grpo.learning.model;
-                        let frozen = model(&kl.model)?.frozen_copy().map_err(Error::model)?;
-                        Some(Reference {
-                            model: Mutex::new(frozen),
-                            coefficient: kl.coefficient,
-                            refresh_every: kl.refresh_every,
-                            saved,
-                        })
-                    }
-                    None => None,
-                };
-                let temperature = plan
-                    .sample_before(name)
-                    .map(|(_, sample)| sample.temperature.clone())
-                    .ok_or_else(|| Error::Defect(format!("no sample stage comes before `{name}`")))?;
-                let learner = Learner::new(name, policy, &grpo.learning, pipeline.run.steps)?;
-                Some(Box::new(GrpoStage { learner, spec: grpo.clone(), key, temperature, reference }))
-            }
-            StageKind::Collect(_) => {
-                Some(Box::new(CollectStage { name: name.to_owned(), rows: Mutex::new(Vec::new()) }))
-            }
-        };
-        work.extend(stage);
+            StageKind::Sft(sft) => Box::new(SftStage { learner: self.learner(name, &sft.learning)?, key }),
+            StageKind::Grpo(grpo) => Box::new(self.grpo(name, key, grpo)?),
+            StageKind::Collect(_) => Box::new(CollectStage { name: name.to_owned(), rows: Mutex::new(Vec::new()) }),
+        })
     }
 
-    let mut evaluations = Vec::new();
-    for (name, evaluation) in &pipeline.evaluations {
-        // The questions of an evaluation are the same in every phase of a recipe.
-        let key = RngKey::new(pipeline.seed, "evaluation").derive(name);
-        let model = model(&evaluation.model)?;
-        let renderer = Renderer::new(evaluation.template.as_deref(), evaluation.system.as_deref(), &model)?;
-        let (Questions::File { span, .. } | Questions::Plugin { config_span: span, .. }) = &evaluation.questions;
-        room(name, evaluation.max_tokens, &model, span, &mut findings);
-        let rows = match &evaluation.questions {
-            Questions::File { path, columns, limit, span } => {
-                read_rows(path, columns, *limit, span, &|row| fits(&renderer, &model, row), &mut findings)
+    fn model(&self, name: &str) -> Result<Arc<Model>, Error> {
+        let missing = || Error::Defect(format!("model `{name}` passed validation but does not exist"));
+        self.models.get(name).cloned().ok_or_else(missing)
+    }
+
+    fn configure(&self, plugin: &str, world: World, config: &Value, span: &Span) -> Result<Configured, Error> {
+        self.plugins.configure(plugin, world, config, span).map_err(Error::Environment)
+    }
+
+    /// The limit on completions that reach a stage; 0 where none do.
+    fn max_tokens(&self, name: &str) -> Schedule {
+        let sample = self.plan.sample_before(name);
+        sample.map_or_else(|| Schedule { points: vec![(0, 0.0)] }, |(_, sample)| sample.max_tokens.clone())
+    }
+
+    /// The model that takes the rows of a source stage.
+    fn reader(&self, name: &str) -> Result<Arc<Model>, Error> {
+        let reader = self.plan.model_after(name);
+        self.model(reader.ok_or_else(|| Error::Defect(format!("no model takes the rows of `{name}`")))?)
+    }
+
+    fn dataset(&self, name: &str, key: RngKey, dataset: &spec::Dataset) -> Result<SourceStage, Error> {
+        let model = self.reader(name)?;
+        let renderer = Renderer::new(dataset.feed.template.as_deref(), dataset.feed.system.as_deref(), &model)?;
+        let read = |source: &spec::Source| {
+            let path = self.takeover.data.get(name).unwrap_or(&source.path);
+            let rows = read_rows(path, &source.columns, None, &source.span, &|row| fits(&renderer, &model, row));
+            Ok(Source {
+                name: source.name.as_str().into(),
+                weight: source.weight,
+                rows: rows.map_err(|finding| Error::Environment(vec![finding]))?,
+            })
+        };
+        let sources = dataset.sources.iter().map(read).collect::<Result<_, Error>>()?;
+        Ok(SourceStage { feed: Feed::new(key, name, &dataset.feed, Dealer::Rows(sources), &model)? })
+    }
+
+    fn generate(&self, name: &str, key: RngKey, generate: &spec::Generate) -> Result<SourceStage, Error> {
+        let (config, span) = (&generate.config, &generate.config_span);
+        let plugin = self.configure(&generate.plugin, World::Generator, config, span)?;
+        let dealer = match generate.count {
+            Some(count) => {
+                let rows = rows_between(&plugin, 0, key, 0..count)?;
+                Dealer::Rows(vec![Source { name: name.into(), weight: 1.0, rows }])
             }
-            Questions::Plugin { plugin, config, count, config_span } => {
-                match plugins.configure(plugin, World::Generator, config, config_span, &mut findings) {
-                    Some(plugin) => Some(generated(&plugin, key, *count)?),
-                    None => None,
-                }
+            None => Dealer::Endless(plugin),
+        };
+        Ok(SourceStage { feed: Feed::new(key, name, &generate.feed, dealer, &*self.reader(name)?)? })
+    }
+
+    fn verify(&self, name: &str, verify: &spec::Verify) -> Result<VerifyStage, Error> {
+        Ok(VerifyStage {
+            name: name.to_owned(),
+            spec: verify.clone(),
+            plugin: self.configure(&verify.plugin, World::Verifier, &verify.config, &verify.config_span)?,
+            key: self.seeds.derive(name),
+            max_tokens: self.max_tokens(name),
+            threads: self.threads,
+        })
+    }
+
+    fn reward(&self, name: &str, key: RngKey, reward: &spec::Reward, inputs: usize) -> Result<RewardStage, Error> {
+        let rule = match &reward.rule {
+            RewardRule::Weights(weights) => Rule::Weights(weights.clone()),
+            RewardRule::Plugin { plugin, config, config_span } => {
+                Rule::Plugin(self.configure(plugin, World::Rewarder, config, config_span)?)
             }
         };
-        let questions = rows
-            .unwrap_or_default()
-            .into_iter()
-            .enumerate()
-            .map(|(i, row)| renderer.prompt(&model.tokenizer, i as u64, name.as_str().into(), row))
-            .collect::<Result<Vec<_>, _>>()?;
-        let verifiers = evaluation
-            .verify
-            .iter()
-            .filter_map(|stage| match pipeline.stages.get(stage).map(|stage| &stage.kind) {
-                // An evaluation's rows belong to no source: the stage judges all of them.
-                Some(StageKind::Verify(verify)) => {
-                    verify_stage(stage, &spec::Verify { sources: None, ..verify.clone() }, &mut findings)
-                }
-                _ => None,
-            })
-            .collect();
-        evaluations.push(Evaluation {
-            name: name.clone(),
-            spec: evaluation.clone(),
-            model,
-            questions,
-            verifiers,
-            key,
-            threads,
+        let on_undecided = self.pipeline.stages.iter().filter_map(|(name, stage)| match &stage.kind {
+            StageKind::Verify(verify) => Some((name.clone(), verify.on_undecided)),
+            _ => None,
         });
+        let (on_undecided, max_tokens) = (on_undecided.collect(), self.max_tokens(name));
+        Ok(RewardStage { name: name.to_owned(), inputs, rule, on_undecided, key, max_tokens })
     }
-    if !findings.is_empty() {
-        return Err(Error::Environment(findings));
+
+    fn learner(&self, name: &str, learning: &spec::Learning) -> Result<Learner, Error> {
+        Learner::new(name, self.model(&learning.model)?, learning, self.pipeline.run.steps)
     }
-    let trained = trained_name.map(&model).transpose()?;
-    Ok(Ready { plan, work, evaluations, trained, threads })
+
+    fn grpo(&self, name: &str, key: RngKey, grpo: &spec::Grpo) -> Result<GrpoStage, Error> {
+        let reference = |kl: &spec::Kl| -> Result<Reference, Error> {
+            Ok(Reference {
+                model: Mutex::new(self.model(&kl.model)?.frozen_copy().map_err(Error::model)?),
+                coefficient: kl.coefficient,
+                refresh_every: kl.refresh_every,
+                saved: kl.model == grpo.learning.model,
+            })
+        };
+        let sample = self.plan.sample_before(name);
+        let (_, sample) = sample.ok_or_else(|| Error::Defect(format!("no sample stage comes before `{name}`")))?;
+        Ok(GrpoStage {
+            learner: self.learner(name, &grpo.learning)?,
+            spec: grpo.clone(),
+            key,
+            temperature: sample.temperature.clone(),
+            reference: grpo.kl.as_ref().map(reference).transpose()?,
+        })
+    }
+
+    fn evaluation(&self, name: &str, evaluation: &spec::Evaluation) -> Result<Evaluation, Error> {
+        // The questions of an evaluation are the same in every phase of a recipe.
+        let key = RngKey::new(self.pipeline.seed, "evaluation").derive(name);
+        let model = self.model(&evaluation.model)?;
+        let renderer = Renderer::new(evaluation.template.as_deref(), evaluation.system.as_deref(), &model)?;
+        let (Questions::File { span, .. } | Questions::Plugin { config_span: span, .. }) = &evaluation.questions;
+        require_room(name, evaluation.max_tokens, &model, span)?;
+        let rows = match &evaluation.questions {
+            Questions::File { path, columns, limit, span } => {
+                read_rows(path, columns, *limit, span, &|row| fits(&renderer, &model, row))
+                    .map_err(|finding| Error::Environment(vec![finding]))?
+            }
+            Questions::Plugin { plugin, config, count, config_span } => {
+                let plugin = self.configure(plugin, World::Generator, config, config_span)?;
+                rows_between(&plugin, 0, key, 0..*count)?
+            }
+        };
+        let prompt = |(i, row)| renderer.prompt(&model.tokenizer, i as u64, name.into(), row);
+        let questions = rows.into_iter().enumerate().map(prompt).collect::<Result<_, _>>()?;
+        let verifiers = evaluation.verify.iter().filter_map(|stage| match &self.pipeline.stages.get(stage)?.kind {
+            // An evaluation's rows belong to no source: the stage judges all of them.
+            StageKind::Verify(verify) => Some(self.verify(stage, &spec::Verify { sources: None, ..verify.clone() })),
+            _ => None,
+        });
+        let verifiers = verifiers.collect::<Result<_, _>>()?;
+        let (name, spec, threads) = (name.to_owned(), evaluation.clone(), self.threads);
+        Ok(Evaluation { name, spec, model, questions, verifiers, key, threads })
+    }
 }
 
 /// Whether a completion of that many tokens can follow a prompt at all.
-fn room(owner: &str, max_tokens: usize, model: &Model, span: &Span, findings: &mut Vec<Diagnostic>) {
-    if max_tokens >= model.context() {
-        let message = format!("`max_tokens` of `{owner}` is {max_tokens}, which leaves no room for a prompt");
-        let context = format!("the model reads at most {} tokens, prompt and completion together", model.context());
-        findings.push(Diagnostic::error("max-tokens", message).at(span.clone(), context));
+fn require_room(owner: &str, max_tokens: usize, model: &Model, span: &Span) -> Result<(), Error> {
+    if max_tokens < model.context() {
+        return Ok(());
     }
-}
-
-/// Rows `0..count` of a generator.
-fn generated(plugin: &Configured, key: RngKey, count: u64) -> Result<Vec<Row>, Error> {
-    rows_between(plugin, 0, key, 0..count)
+    let message = format!("`max_tokens` of `{owner}` is {max_tokens}, which leaves no room for a prompt");
+    let context = format!("the model reads at most {} tokens, prompt and completion together", model.context());
+    Err(Error::Environment(vec![Diagnostic::error("max-tokens", message).at(span.clone(), context)]))
 }
 
 fn device(device: spec::Device) -> Result<Device, Error> {

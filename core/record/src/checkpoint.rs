@@ -60,18 +60,37 @@ pub struct Latest {
     pub damaged: Vec<Damaged>,
 }
 
+/// Which checkpoints are kept: the newest of those that were due. One that an interrupt made stays until the next, so that
+/// an interrupted run ends with the checkpoints of one that was not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// How many.
+    pub newest: usize,
+    /// A checkpoint is due after every so many steps.
+    pub every: u64,
+    /// The phase's last step, which is always due.
+    pub last: u64,
+}
+
+impl Keep {
+    /// Whether a checkpoint is due after `step` steps.
+    pub fn is_due(&self, step: u64) -> bool {
+        step == self.last || step.is_multiple_of(self.every)
+    }
+}
+
 impl Checkpoints {
     pub(crate) fn new(phase: &PhaseFolder) -> Self {
         Self { phase: phase.clone(), dir: phase.path().join("checkpoints") }
     }
 
     /// Commits: `fill` writes its files into the folder that it is given, and after that they, `state` and the lengths of
-    /// the run's other files appear together or not at all. Logs it, then deletes all but the newest `keep` checkpoints
-    /// (at least the new one stays). After an error the checkpoints are those from before.
+    /// the run's other files appear together or not at all. Logs it, then deletes the checkpoints that `keep` doesn't hold
+    /// (the new one stays). After an error the checkpoints are those from before.
     pub fn write<E>(
         &self,
         step: u64,
-        keep: usize,
+        keep: Keep,
         state: &Value,
         fill: impl FnOnce(&Path) -> std::result::Result<(), E>,
     ) -> Result<PathBuf>
@@ -98,7 +117,7 @@ impl Checkpoints {
         durable::remove(&replaced)?;
         let superseded = std::mem::take(&mut self.phase.inner.ledger().superseded);
         superseded.iter().try_for_each(|path| durable::remove(path))?;
-        self.prune(keep)?;
+        self.prune(step, keep)?;
         Ok(path)
     }
 
@@ -134,10 +153,10 @@ impl Checkpoints {
         durable::sync_dir(temporary)
     }
 
-    /// Deletes all but the newest `keep`. A checkpoint loses its name first, so that none is ever half there.
-    fn prune(&self, keep: usize) -> Result<()> {
-        let steps = self.steps()?;
-        for step in steps.iter().rev().skip(keep.max(1)) {
+    /// Deletes what needs not be kept. A checkpoint loses its name first, so that none is ever half there.
+    fn prune(&self, new: u64, keep: Keep) -> Result<()> {
+        let (due, others): (Vec<u64>, Vec<u64>) = self.steps()?.into_iter().partition(|step| keep.is_due(*step));
+        for step in others.iter().chain(due.iter().rev().skip(keep.newest)).filter(|step| **step != new) {
             let pruned = self.dir.join(format!("{PRUNED}{}", name(*step)));
             durable::remove(&pruned)?;
             durable::rename(&self.dir.join(name(*step)), &pruned)?;

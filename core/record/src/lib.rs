@@ -28,7 +28,7 @@ mod lines;
 mod parquet_file;
 mod rollouts;
 
-pub use checkpoint::{Checkpoint, Checkpoints, Damaged, Latest};
+pub use checkpoint::{Checkpoint, Checkpoints, Damaged, Keep, Latest};
 pub use collected::{Collected, CollectedRow};
 pub use durable::hash_file;
 pub use error::{Error, Result};

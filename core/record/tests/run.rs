@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 use std::process::Command;
 
-use common::{create, fill, groups, nothing, relative, resolved};
+use common::{create, fill, groups, newest, nothing, relative, resolved};
 use record::dataset::{self, Rows};
 use record::{CollectedRow, Error, Mark, RunFolder};
 use serde_json::json;
@@ -157,7 +157,7 @@ fn work(run: &RunFolder, from: u64, to: u64) {
             let weights = format!("weights of {step}");
             phase
                 .checkpoints()
-                .write(step + 1, 2, &json!({ "b": 0.1 + 0.2, "a": step }), fill(&weights))
+                .write(step + 1, newest(2), &json!({ "b": 0.1 + 0.2, "a": step }), fill(&weights))
                 .expect("a commit");
         }
     }
@@ -232,7 +232,7 @@ fn a_collected_column_must_not_hide_another() {
     let kept = phase.collected("kept.jsonl").unwrap();
     assert!(matches!(kept.append(&[row(1, "reward")]), Err(Error::Shape { .. })));
     assert!(matches!(phase.collected("kept.csv"), Err(Error::Shape { .. })));
-    phase.checkpoints().write(0, 1, &json!({}), nothing).unwrap();
+    phase.checkpoints().write(0, newest(1), &json!({}), nothing).unwrap();
     assert_eq!(fs::read(kept.finish().unwrap()).unwrap(), b"", "a dataset may be empty");
 }
 
@@ -301,7 +301,7 @@ fn a_dataset_that_was_finished_but_not_committed_is_made_again() {
     let phase = run.phase(None).unwrap();
     let kept = phase.collected("kept.jsonl").unwrap();
     kept.append(&[row(0, "level")]).unwrap();
-    phase.checkpoints().write(1, 3, &json!({}), nothing).unwrap();
+    phase.checkpoints().write(1, newest(3), &json!({}), nothing).unwrap();
     kept.append(&[row(1, "level"), row(2, "level")]).unwrap();
     let dataset = fs::read(kept.finish().unwrap()).unwrap();
     let path = run.path().to_owned();
@@ -314,7 +314,7 @@ fn a_dataset_that_was_finished_but_not_committed_is_made_again() {
     let kept = phase.collected("kept.jsonl").unwrap();
     kept.append(&[row(1, "level"), row(2, "level")]).unwrap();
     assert_eq!(fs::read(kept.finish().unwrap()).unwrap(), dataset);
-    phase.checkpoints().write(2, 3, &json!({}), nothing).unwrap();
+    phase.checkpoints().write(2, newest(3), &json!({}), nothing).unwrap();
     assert!(!path.join("collected/.rows-kept.jsonl").exists());
 }
 
@@ -340,7 +340,7 @@ fn the_rows_of_a_phase_have_its_name_also_after_opening() {
         let phase = run.phase(phase).unwrap();
         let rows = Rows::read(&phase.rollouts().write(1, &groups(), &[vec![], vec![]]).unwrap()).unwrap();
         assert_eq!(rows.get(0, "phase"), Some(json!(name)));
-        phase.checkpoints().write(1, 1, &json!({}), nothing).unwrap();
+        phase.checkpoints().write(1, newest(1), &json!({}), nothing).unwrap();
         let events = fs::read_to_string(path.join("events.jsonl")).unwrap();
         assert!(events.contains(&format!("\"event\":\"checkpoint\",\"phase\":\"{name}\"")), "{events}");
     }

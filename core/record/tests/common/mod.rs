@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use base::{Completion, Decision, Finding, Finish, Group, Judgement, Message, Prompt, RoutedExperts, Verdict};
-use record::RunFolder;
+use record::{Keep, RunFolder};
 use serde_json::{Value, json};
 
 pub const PIPELINE: &str = "schema = 1\nname = \"demo\"\n";
@@ -19,6 +19,11 @@ pub fn resolved() -> Value {
 
 pub fn create(dir: &Path) -> RunFolder {
     RunFolder::create(dir, "demo", PIPELINE, &resolved()).expect("a new run folder")
+}
+
+/// Keeps the newest checkpoints of any step.
+pub fn newest(newest: usize) -> Keep {
+    Keep { newest, every: 1, last: 0 }
 }
 
 /// Fills a checkpoint with two files, one in a folder.
