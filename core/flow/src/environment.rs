@@ -24,9 +24,9 @@ pub(crate) fn read_rows(
     limit: Option<usize>,
     span: &Span,
     fits: &dyn Fn(&Row) -> Result<(), Error>,
-) -> Result<Vec<Row>, Diagnostic> {
+) -> Result<Vec<Row>, Vec<Diagnostic>> {
     let rows = Rows::read(path).and_then(|rows| feed::rows_from_file(&rows, columns, limit, fits));
-    rows.map_err(|error| Diagnostic::error("dataset", error.to_string()).at(span.clone(), "read from here"))
+    rows.map_err(|error| vec![Diagnostic::error("dataset", error.to_string()).at(span.clone(), "read from here")])
 }
 
 /// Everything of a phase that can be checked before work starts and without models: plugins, their configurations, data
@@ -45,7 +45,7 @@ pub(crate) fn check(
     for (name, evaluation) in &pipeline.evaluations {
         let span = match &evaluation.questions {
             Questions::File { path, columns, limit, span } => {
-                findings.extend(read_rows(path, columns, *limit, span, &|_| Ok(())).err());
+                findings.extend(read_rows(path, columns, *limit, span, &|_| Ok(())).err().unwrap_or_default());
                 span
             }
             Questions::Plugin { plugin, config, config_span, .. } => {
@@ -96,7 +96,9 @@ fn check_stage(
                     Some(Origin::Path(path)) => path,
                     None => &source.path,
                 };
-                findings.extend(read_rows(path, &source.columns, None, &source.span, &|_| Ok(())).err());
+                findings.extend(
+                    read_rows(path, &source.columns, None, &source.span, &|_| Ok(())).err().unwrap_or_default(),
+                );
             }
         }
         StageKind::Generate(generate) => {

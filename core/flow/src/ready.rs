@@ -175,7 +175,7 @@ impl Builder<'_, '_> {
             Ok(Source {
                 name: source.name.as_str().into(),
                 weight: source.weight,
-                rows: rows.map_err(|finding| Error::Environment(vec![finding]))?,
+                rows: rows.map_err(Error::Environment)?,
             })
         };
         let sources = dataset.sources.iter().map(read).collect::<Result<_, Error>>()?;
@@ -255,7 +255,7 @@ impl Builder<'_, '_> {
         let rows = match &evaluation.questions {
             Questions::File { path, columns, limit, span } => {
                 read_rows(path, columns, *limit, span, &|row| fits(&renderer, &model, row))
-                    .map_err(|finding| Error::Environment(vec![finding]))?
+                    .map_err(Error::Environment)?
             }
             Questions::Plugin { plugin, config, count, config_span } => {
                 let plugin = self.configure(plugin, World::Generator, config, config_span)?;
