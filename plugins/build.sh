@@ -30,13 +30,15 @@ say() { echo "plugins: $*" >&2; }
 
 # shellcheck disable=SC2086 # lists of packages are split on purpose
 debian_toolchain() {
-  local prefix=$cache/debian packages="rustc-web libstd-rust-web-1.96 libstd-rust-web-dev libllvm22 rust-web-src"
+  local prefix=$cache/debian packages library
   if [ ! -e "$prefix/complete" ]; then
     say "unpacking Debian's WebAssembly compiler (about 140 MB) into $prefix"
     rm -rf "$prefix" && mkdir -p "$prefix/packages" || return 1
-    if ! apt-cache show $packages > /dev/null 2>&1; then
-      apt-get update -qq > "$prefix/log" 2>&1 || { cat "$prefix/log" >&2; return 1; }
-    fi
+    # An index that is out of date names packages that are no longer there, and hides those that are.
+    apt-get update -qq > "$prefix/log" 2>&1 || { cat "$prefix/log" >&2; return 1; }
+    # The names of its library and of LLVM have versions in them.
+    library=$(apt-cache depends libstd-rust-web-dev | grep -oE 'libstd-rust-web-[0-9.]+' | head -n 1) || return 1
+    packages="rustc-web $library libstd-rust-web-dev $(apt-cache depends "$library" | grep -oE 'libllvm[0-9]+' | head -n 1) rust-web-src"
     (cd "$prefix/packages" && apt-get download -qq $packages > "$prefix/log" 2>&1) || { cat "$prefix/log" >&2; return 1; }
     for package in "$prefix"/packages/*.deb; do dpkg -x "$package" "$prefix" || return 1; done
     rm -rf "$prefix/packages"
