@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use common::{check, check_empty, numbers, param, tensor, values};
-use kernels::ops::{self, Experts, Rope, Router, slow};
+use kernels::ops::{self, Experts, HeadRange, Rope, Router, slow};
 
 #[test]
 fn rms_norm_is_its_twin() {
@@ -70,6 +70,38 @@ fn rope_is_its_twin_in_both_layouts() {
     }
     let table = table(6, true);
     check_empty("rope of no rows", &[tensor(1, (0, 2, 6))], &[], &|x, _| ops::rope(&x[0], &[], &table), &[0, 2, 6]);
+}
+
+#[test]
+fn heads_are_their_twin() {
+    for (rows, count, width) in [(1, 1, 2), (7, 3, 18), (150, 5, 34)] {
+        let positions: Vec<u32> = (0..rows as u32).map(|i| i * 7 % 50).collect();
+        let x = tensor(1, (rows, (count + 3) * width + 1));
+        let range = HeadRange { first: 2, count, width };
+        for (normed, turned) in
+            [(false, None), (true, None), (false, Some(false)), (true, Some(false)), (true, Some(true))]
+        {
+            let table = table(width, turned == Some(true));
+            let rotation = turned.map(|_| (positions.as_slice(), &table));
+            let norms = [param(2, width)];
+            let norms = if normed { &norms[..] } else { &[] };
+            check(
+                &format!("heads {rows} {count} {width}, normed: {normed}, turned: {turned:?}"),
+                std::slice::from_ref(&x),
+                norms,
+                &|x, p| ops::heads(&x[0], range, p.first().map(|p| (p, 1e-3)), rotation),
+                &|x, p| slow::heads(&x[0], range, p.first().map(|p| (p, 1e-3)), rotation),
+            );
+        }
+    }
+    let (table, range) = (table(6, false), HeadRange { first: 1, count: 2, width: 6 });
+    check_empty(
+        "heads of no rows",
+        &[tensor(1, (0, 18))],
+        &[param(2, 6)],
+        &|x, p| ops::heads(&x[0], range, Some((&p[0], 1e-6)), Some((&[], &table))),
+        &[0, 2, 6],
+    );
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Result, Tensor};
 use common::{param, tensor};
 use kernels::Param;
-use kernels::ops::{self, Experts, Rope, Router, Segment};
+use kernels::ops::{self, Experts, HeadRange, Rope, Router, Segment};
 
 #[track_caller]
 fn refuses<T>(what: &str, result: Result<T>) {
@@ -72,6 +72,18 @@ fn rows_refuse_what_does_not_fit() {
     refuses("a position beyond", ops::rope(&x, &[0, 1, 10], &rope()));
     refuses("too few positions", ops::rope(&x, &[0, 1], &rope()));
     refuses("another width", ops::rope(&tensor(1, (3, 2, 6)), &[0, 1, 2], &rope()));
+    let joined = |range, norm: Option<&Param>, positions: &[u32]| {
+        ops::heads(&tensor(1, (3, 12)), range, norm.map(|norm| (norm, 1e-6)), Some((positions, &rope())))
+    };
+    let range = HeadRange { first: 1, count: 2, width: 4 };
+    assert!(joined(range, Some(&param(2, 4)), &[0, 1, 2]).is_ok());
+    refuses("heads beyond the row", joined(HeadRange { first: 2, ..range }, None, &[0, 1, 2]));
+    refuses("no heads", joined(HeadRange { count: 0, ..range }, None, &[0, 1, 2]));
+    refuses("no width", joined(HeadRange { width: 0, ..range }, None, &[0, 1, 2]));
+    refuses("another norm", joined(range, Some(&param(2, 3)), &[0, 1, 2]));
+    refuses("another rotated width", joined(HeadRange { width: 3, ..range }, None, &[0, 1, 2]));
+    refuses("a position beyond", joined(range, None, &[0, 1, 10]));
+    refuses("three dimensions", ops::heads(&tensor(1, (3, 2, 4)), range, None, None));
     let q = tensor(1, (3, 2, 9));
     refuses("other heads", ops::latent_query(&q, &param(2, (3, 5, 7)), &[0, 1, 2], &rope()));
     refuses("another rotated width", ops::latent_query(&q, &param(2, (2, 4, 7)), &[0, 1, 2], &rope()));

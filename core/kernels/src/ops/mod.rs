@@ -5,6 +5,7 @@
 mod attention;
 mod basic;
 mod experts;
+mod heads;
 mod latent;
 mod linear;
 mod logprobs;
@@ -18,6 +19,7 @@ pub mod slow;
 pub use attention::{LayerCache, Segment, attention, latent_attention};
 pub use basic::{add, column, known, reshape};
 pub use experts::Experts;
+pub use heads::{HeadRange, heads};
 pub use latent::{latent_key, latent_query};
 pub use linear::{grouped_linear, head_linear, linear};
 pub use logprobs::token_logprobs;

@@ -97,6 +97,24 @@ impl Norm {
         });
     }
 
+    /// [`Self::forward`] without other threads.
+    ///
+    /// # Safety
+    /// As for [`Self::forward`].
+    pub unsafe fn rows_on_this_thread(self, x: *const f32, w: &[f32], y: *mut f32) {
+        // SAFETY: the caller's.
+        unsafe { norm_rows(self, x, w.as_ptr(), y) };
+    }
+
+    /// [`Self::backward_input`] without other threads.
+    ///
+    /// # Safety
+    /// As for [`Self::backward_input`].
+    pub unsafe fn gradient_on_this_thread(self, x: *const f32, dy: *const f32, w: &[f32], dx: *mut f32) {
+        // SAFETY: the caller's.
+        unsafe { norm_gradient(self, x, dy, w.as_ptr(), dx) };
+    }
+
     /// Adds the gradient of w, if it takes one, rows in ascending order.
     ///
     /// # Safety

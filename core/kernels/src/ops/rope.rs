@@ -7,7 +7,9 @@ use candle_core::{Device, Result, Tensor, bail};
 use super::node::{Shared, fill, fused, node, read};
 use super::norm::GRAIN;
 use super::slow;
+use crate::math::{for_lanes, load, store};
 use crate::pool;
+use crate::simd::{Lanes, dispatch};
 
 /// Tables of cosines and sines, `[max, R / 2]`, computed in f64.
 #[derive(Clone, Debug)]
@@ -49,6 +51,65 @@ impl Rope {
         }
         Ok(())
     }
+
+    /// The angles' cosines and sines at a position, and half a head's width.
+    fn angles(&self, position: u32) -> (&[f32], &[f32], usize) {
+        let half = self.cosines.len() / self.max;
+        let from = position as usize * half;
+        (&self.cosines[from..][..half], &self.sines[from..][..half], half)
+    }
+
+    /// Rotates `heads` heads that lie side by side, in place, or `back`.
+    ///
+    /// # Safety
+    /// `y` has the elements of the heads; the position lies within the table.
+    pub(crate) unsafe fn turn(&self, position: u32, heads: usize, y: *mut f32, back: bool) {
+        let (cos, sin, half) = self.angles(position);
+        for head in 0..heads {
+            // SAFETY: the caller's.
+            unsafe {
+                let y = y.add(head * 2 * half);
+                if self.interleaved {
+                    turn_pairs(y, cos.as_ptr(), sin.as_ptr(), half, back);
+                } else {
+                    turn_halves(y, cos.as_ptr(), sin.as_ptr(), half, back);
+                }
+            }
+        }
+    }
+}
+
+/// Rotates the pairs `(0, 1), (2, 3), ..` in place.
+unsafe fn turn_pairs(y: *mut f32, cos: *const f32, sin: *const f32, half: usize, back: bool) {
+    let sign = if back { -1.0 } else { 1.0 };
+    for i in 0..half {
+        // SAFETY: the caller vouches for `half` angles and pairs.
+        unsafe {
+            let (cos, sin) = (*cos.add(i), *sin.add(i) * sign);
+            let (a, b) = (*y.add(2 * i), *y.add(2 * i + 1));
+            (*y.add(2 * i), *y.add(2 * i + 1)) = (a * cos - b * sin, b * cos + a * sin);
+        }
+    }
+}
+
+/// Rotates the pairs `(0, half), (1, half + 1), ..` in place.
+#[inline(always)]
+unsafe fn turn_halves_lanes<L: Lanes>(y: *mut f32, cos: *const f32, sin: *const f32, half: usize, back: bool) {
+    // SAFETY: the caller vouches for `half` angles and pairs.
+    unsafe {
+        let (first, second) = (y, y.add(half));
+        let sign = L::splat(if back { -1.0 } else { 1.0 });
+        for_lanes!(half, |i, n| {
+            let (cos, sin) = (load::<L>(cos.add(i), n), L::mul(load::<L>(sin.add(i), n), sign));
+            let (a, b) = (load::<L>(first.add(i), n), load::<L>(second.add(i), n));
+            store::<L>(first.add(i), L::sub(L::mul(a, cos), L::mul(b, sin)), n);
+            store::<L>(second.add(i), L::add(L::mul(b, cos), L::mul(a, sin)), n);
+        });
+    }
+}
+
+dispatch! {
+    unsafe fn turn_halves(y: *mut f32, cos: *const f32, sin: *const f32, half: usize, back: bool) = turn_halves_lanes
 }
 
 /// Rotates each head of x `[T, H, R]` by the angles of its row's position.
@@ -93,24 +154,16 @@ impl Turn {
     /// `y` has a row of `y_row` for each position; positions lie within the table.
     pub unsafe fn run(&self, table: &Rope, positions: &[u32], x: &[f32], y: *mut f32, back: bool) {
         let Self { heads, width, x_row, y_row, x_at, y_at } = *self;
-        let half = width / 2;
-        let (cos, sin, sign) = (&*table.cosines, &*table.sines, if back { -1.0 } else { 1.0 });
         let y = Shared::new(y);
         pool::run_ranges(positions.len(), GRAIN.div_ceil((heads * width).max(1)), |range| {
             for row in range {
-                let angles = positions[row] as usize * half;
-                let (cos, sin) = (&cos[angles..][..half], &sin[angles..][..half]);
                 for head in 0..heads {
                     let x = &x[row * x_row + head * (x_row / heads) + x_at..][..width];
                     // SAFETY: this row of y exists, and is this task's.
-                    let y = unsafe {
-                        let first = y.at(row * y_row + head * (y_row / heads) + y_at);
-                        std::slice::from_raw_parts_mut(first, width)
-                    };
-                    for i in 0..half {
-                        let (a, b) = if table.interleaved { (2 * i, 2 * i + 1) } else { (i, half + i) };
-                        let s = sin[i] * sign;
-                        (y[a], y[b]) = (x[a] * cos[i] - x[b] * s, x[b] * cos[i] + x[a] * s);
+                    unsafe {
+                        let y = y.at(row * y_row + head * (y_row / heads) + y_at);
+                        std::ptr::copy_nonoverlapping(x.as_ptr(), y, width);
+                        table.turn(positions[row], 1, y, back);
                     }
                 }
             }

@@ -20,7 +20,8 @@ pub struct Router {
     /// The number of groups that a token's experts may come from.
     pub groups_kept: usize,
     /// Affinities are sigmoids of the logits, and groups rank by the sum of their two best; otherwise a softmax over
-    /// all experts, and groups rank by their best.
+    /// all experts, and groups rank by their best. Experts of other groups count as negative infinity (DeepSeek-V2 writes
+    /// zero, which is the same where affinities are positive and no bias is added).
     pub sigmoid: bool,
     /// The weights of the chosen are divided by their sum.
     pub normalize: bool,

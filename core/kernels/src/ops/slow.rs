@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, D, DType, Device, Layout, Result, Shape, Tensor, bail};
 
-use super::{Experts, LayerCache, Rope, Router, Segment};
+use super::{Experts, HeadRange, LayerCache, Rope, Router, Segment};
 use crate::Param;
 
 /// See [`super::add()`].
@@ -161,6 +161,27 @@ pub fn rope(x: &Tensor, positions: &[u32], table: &Arc<Rope>) -> Result<Tensor> 
         Tensor::stack(&[first, second], 3)?.reshape((rows, heads, width))
     } else {
         Tensor::cat(&[first, second], 2)
+    }
+}
+
+/// See [`super::heads()`].
+///
+/// # Errors
+/// Shapes that don't fit.
+pub fn heads(
+    x: &Tensor,
+    HeadRange { first, count, width }: HeadRange,
+    norm: Option<(&Param, f64)>,
+    rotation: Option<(&[u32], &Arc<Rope>)>,
+) -> Result<Tensor> {
+    let part = x.narrow(1, first * width, count * width)?.contiguous()?.reshape((x.dim(0)?, count, width))?;
+    let normed = match norm {
+        Some((weight, eps)) => rms_norm(&part, weight, eps)?,
+        None => part,
+    };
+    match rotation {
+        Some((positions, table)) => rope(&normed, positions, table),
+        None => Ok(normed),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Result, Tensor};
 use kernels::Param;
-use kernels::ops::{self, Experts, LayerCache, Rope, Router, Segment};
+use kernels::ops::{self, Experts, HeadRange, LayerCache, Rope, Router, Segment};
 
 use super::{bits, numbers, tensor};
 
@@ -51,10 +51,10 @@ const SHAPES: [&[usize]; 18] = [
     &[WIDTH, HEADS * VALUE],
     &[WIDTH],
     &[WIDTH],
-    &[HEADS * DK, WIDTH],
-    &[GROUPS * DK, WIDTH],
-    &[GROUPS * VALUE, WIDTH],
-    &[WIDTH, HEADS * VALUE],
+    &[(HEADS + 2 * GROUPS) * DK, WIDTH],
+    &[DK],
+    &[DK],
+    &[WIDTH, HEADS * DK],
     &[ROUTER.experts, WIDTH],
     &[ROUTER.experts, 2 * INNER, WIDTH],
     &[ROUTER.experts, WIDTH, INNER],
@@ -90,7 +90,7 @@ impl Network {
     }
 
     fn hidden(&self, p: &[Param], batch: &Batch, mut caches: Option<&mut [LayerCache; 2]>) -> Result<Tensor> {
-        let (rows, segments) = (batch.tokens.len(), &batch.segments);
+        let segments = &batch.segments;
         let x = ops::embed(&p[0], &batch.tokens)?;
 
         let normed = ops::rms_norm(&x, &p[1], EPS)?;
@@ -104,11 +104,12 @@ impl Network {
         let x = ops::add(&x, &ops::linear(&mixed, &p[7], Some(&p[8]))?)?;
 
         let normed = ops::rms_norm(&x, &p[9], EPS)?;
-        let by_head =
-            |w: &Param, heads: usize, width: usize| ops::reshape(&ops::linear(&normed, w, None)?, (rows, heads, width));
-        let q = ops::rope(&by_head(&p[10], HEADS, DK)?, &batch.positions, &self.rope)?;
-        let k = ops::rope(&by_head(&p[11], GROUPS, DK)?, &batch.positions, &self.rope)?;
-        let v = by_head(&p[12], GROUPS, VALUE)?;
+        let joined = ops::linear(&normed, &p[10], None)?;
+        let range = |first, count| HeadRange { first, count, width: DK };
+        let rotation = Some((batch.positions.as_slice(), &self.rope));
+        let q = ops::heads(&joined, range(0, HEADS), Some((&p[11], EPS)), rotation)?;
+        let k = ops::heads(&joined, range(HEADS, GROUPS), Some((&p[12], EPS)), rotation)?;
+        let v = ops::heads(&joined, range(HEADS + GROUPS, GROUPS), None, None)?;
         let cache = caches.map(|caches| &mut caches[1]);
         let mixed = ops::attention(&q, &k, &v, segments, SCALE, cache)?;
         let x = ops::add(&x, &ops::linear(&mixed, &p[13], None)?)?;
@@ -156,7 +157,7 @@ impl Network {
         let slots = 2 * sequences.len();
         let mut caches = [
             LayerCache::new(slots, CONTEXT, 1, LATENT + ROTATED, LATENT),
-            LayerCache::new(slots, CONTEXT, GROUPS, DK, VALUE),
+            LayerCache::new(slots, CONTEXT, GROUPS, DK, DK),
         ];
         let params: Vec<Param> = self.params.iter().map(Param::detached).collect();
         let longest = sequences.iter().map(Vec::len).max().unwrap();
