@@ -1,8 +1,8 @@
 //! The transformer: what a checkpoint means, and the two walks over its weights.
 //!
 //! One set of weights serves a *sampling* walk (no graph, a cache with a slot for each sequence) and a *learning* walk
-//! (differentiable, whole sequences packed without padding). Both are the same function, [`transformer::Transformer::forward`],
-//! so that on the CPU the log-probability that learning computes is the sampled one bit for bit.
+//! (differentiable, whole sequences packed without padding). Both are the same function, `Transformer::forward`, so
+//! that on the CPU the log-probability that learning computes is the sampled one bit for bit.
 //!
 //! This crate knows no reward, no loss, no optimiser, no pipeline file and no plugin. It must never decide what is worth
 //! learning, must never print, and must never read a clock: what it gives depends on files, weights and counters alone.
@@ -18,7 +18,8 @@ pub mod sampler;
 #[cfg(test)]
 mod tests;
 mod tokenizer;
-pub mod transformer;
+mod trace;
+mod transformer;
 mod weights;
 
 pub use chat_template::ChatTemplate;
@@ -26,3 +27,4 @@ pub use config::Config;
 pub use error::{Error, Result};
 pub use model::{LogProbs, Model, Sequence, Walk};
 pub use tokenizer::Tokenizer;
+pub use trace::Trace;

@@ -11,8 +11,9 @@ use serde_json::{Map, Value, json};
 
 use crate::config::{Config, OneOrMany};
 use crate::error::{Error, Result};
+use crate::moe::Routing;
 use crate::tokenizer::Tokenizer;
-use crate::transformer::{Batch, Transformer, rope_of};
+use crate::transformer::{Batch, Transformer, Watch, rope_of};
 use crate::weights::{self, Checkpoint, Entry, Random};
 
 /// A transformer with all that is needed to talk to it.
@@ -367,17 +368,17 @@ impl Model {
             targets.extend_from_slice(&sequence.tokens[sequence.from..]);
             segments.push(Segment { start, len: inputs, slot: 0 });
         }
-        let mut routing = Vec::new();
+        let mut watch = Watch::default();
         let batch = Batch { tokens: &tokens, positions: &positions, segments: &segments.into() };
-        let hidden = transformer.forward(&batch, None, &mut routing)?;
+        let hidden = transformer.forward(&batch, None, &mut watch)?;
         let hidden = ops::gather_rows(&hidden, &rows)?;
         let out = ops::token_logprobs(&hidden, transformer.head(), &targets, temperature)?;
-        let load = |(chosen, experts): (&Vec<u32>, &crate::config::Experts)| {
+        let load = |(routing, experts): (&Routing, &crate::config::Experts)| {
             let mut load = vec![0; experts.router.experts];
-            chosen.iter().for_each(|&expert| load[expert as usize] += 1);
+            routing.experts.iter().for_each(|&expert| load[expert as usize] += 1);
             load
         };
-        let expert_load = routing.iter().zip(self.config.expert_layers()).map(load).collect();
+        let expert_load = watch.routing.iter().zip(self.config.expert_layers()).map(load).collect();
         Ok(LogProbs { values: ops::column(&out, 0)?, entropy: ops::column(&out, 1)?, expert_load })
     }
 
@@ -392,7 +393,7 @@ impl Model {
         }
     }
 
-    /// Moves each MoE layer's selection bias by `step` towards the experts with less than their share of `load` (one list
+    /// Moves each MoE layer's selection bias, where it has one, by `step` towards the experts with less than their share of `load` (one list
     /// for each MoE layer, as [`LogProbs::expert_load`], summed over passes).
     pub fn balance(&self, load: &[Vec<usize>], step: f64) -> Result<()> {
         for (mixture, load) in self.learning.mixtures().zip(load) {

@@ -6,7 +6,7 @@ use candle_core::Tensor;
 use kernels::Param;
 use kernels::ops;
 
-use crate::config::{Experts, FeedForward};
+use crate::config::{ExpertNames, Experts, FeedForward};
 use crate::error::Result;
 use crate::transformer::Build;
 use crate::weights::{Entry, Start};
@@ -27,16 +27,27 @@ pub(crate) struct Mlp {
 pub(crate) struct Mixture {
     shape: Experts,
     router: Param,
-    bias: Param,
+    bias: Option<Param>,
     gate_up: Param,
     down: Param,
     shared: Option<Mlp>,
 }
 
+/// What the router of a layer did.
+pub struct Routing {
+    /// The router's logits, `[T, E]`.
+    pub logits: Tensor,
+    /// The chosen experts, `[T * k]`, ascending within a token.
+    pub experts: Vec<u32>,
+    /// What their outputs are multiplied by, `[T, k]`.
+    pub weights: Tensor,
+}
+
 impl Mixer {
+    /// `prefix` is the layer's.
     pub fn new(shape: &FeedForward, hidden: usize, prefix: &str, build: &mut Build<'_>) -> Result<Self> {
         Ok(match shape {
-            FeedForward::Dense(width) => Self::Dense(Mlp::new(hidden, *width, prefix, build)?),
+            FeedForward::Dense(width) => Self::Dense(Mlp::new(hidden, *width, &format!("{prefix}.mlp"), build)?),
             FeedForward::Experts(experts) => Self::Experts(Mixture::new(experts, hidden, prefix, build)?),
         })
     }
@@ -62,16 +73,22 @@ impl Mlp {
 impl Mixture {
     fn new(shape: &Experts, hidden: usize, prefix: &str, build: &mut Build<'_>) -> Result<Self> {
         let (count, width) = (shape.router.experts, shape.width);
-        let gates =
-            (0..count).flat_map(|e| ["gate_proj", "up_proj"].map(|half| format!("{prefix}.experts.{e}.{half}.weight")));
-        let downs = (0..count).map(|e| format!("{prefix}.experts.{e}.down_proj.weight"));
+        let (part, [gate, up, down]) = match shape.names {
+            ExpertNames::Mlp => ("mlp", ["gate_proj", "up_proj", "down_proj"]),
+            ExpertNames::BlockSparse => ("block_sparse_moe", ["w1", "w3", "w2"]),
+        };
+        let prefix = format!("{prefix}.{part}");
+        let gates = (0..count).flat_map(|e| [gate, up].map(|half| format!("{prefix}.experts.{e}.{half}.weight")));
+        let downs = (0..count).map(|e| format!("{prefix}.experts.{e}.{down}.weight"));
         let gate_up = format!("{prefix}.experts.gate_up_proj");
         let down = format!("{prefix}.experts.down_proj");
-        let mut bias = Entry::whole(format!("{prefix}.gate.e_score_correction_bias"), &[count], Start::Zeros);
-        bias.trained = false;
+        let bias = || Entry {
+            trained: false,
+            ..Entry::whole(format!("{prefix}.gate.e_score_correction_bias"), &[count], Start::Zeros)
+        };
         Ok(Self {
             router: build(Entry::whole(format!("{prefix}.gate.weight"), &[count, hidden], Start::Normal))?,
-            bias: build(bias)?,
+            bias: shape.selection_bias.then(|| build(bias())).transpose()?,
             gate_up: build(Entry::joined(gate_up, &[count, 2 * width, hidden], gates, &[width, hidden]))?,
             down: build(Entry::joined(down, &[count, hidden, width], downs, &[hidden, width]))?,
             shared: match shape.shared {
@@ -82,11 +99,11 @@ impl Mixture {
         })
     }
 
-    /// `[T, hidden]` to `[T, hidden]`, and the chosen experts `[T * k]`, ascending within a token.
-    pub fn forward(&self, x: &Tensor) -> Result<(Tensor, Vec<u32>)> {
+    /// `[T, hidden]` to `[T, hidden]`, and what the router did.
+    pub fn forward(&self, x: &Tensor) -> Result<(Tensor, Routing)> {
         let logits = ops::linear(x, &self.router, None)?;
         let bias = self.selection_bias()?;
-        let (chosen, weights) = ops::route(&logits, Some(&bias), &self.shape.router)?;
+        let (chosen, weights) = ops::route(&logits, bias.as_deref(), &self.shape.router)?;
         let experts = Arc::new(ops::Experts::new(&chosen, self.shape.router.chosen, self.shape.router.experts));
         let rows = ops::gather_rows(x, &experts.rows)?;
         let gated = ops::silu_mul(&ops::grouped_linear(&rows, &self.gate_up, &experts)?)?;
@@ -96,18 +113,18 @@ impl Mixture {
             Some(shared) => ops::add(&routed, &shared.forward(x)?)?,
             None => routed,
         };
-        Ok((sum, chosen))
+        Ok((sum, Routing { logits, experts: chosen, weights }))
     }
 
     /// What is added to the affinities for the choice only, `[E]`.
-    pub fn selection_bias(&self) -> Result<Vec<f32>> {
-        Ok(self.bias.value().to_vec1()?)
+    pub fn selection_bias(&self) -> Result<Option<Vec<f32>>> {
+        Ok(self.bias.as_ref().map(|bias| bias.value().to_vec1()).transpose()?)
     }
 
     /// Moves the selection bias by `step` towards experts with less than their share of `load` (V3 report, section
-    /// 2.1.2: balance without an auxiliary loss).
+    /// 2.1.2: balance without an auxiliary loss). A router without one stays as it is.
     pub fn balance(&self, load: &[usize], step: f64) -> Result<()> {
-        let mut bias = self.selection_bias()?;
+        let (Some(param), Some(mut bias)) = (&self.bias, self.selection_bias()?) else { return Ok(()) };
         let total: usize = load.iter().sum();
         for (bias, &count) in bias.iter_mut().zip(load) {
             match (count * load.len()).cmp(&total) {
@@ -116,7 +133,7 @@ impl Mixture {
                 std::cmp::Ordering::Equal => {}
             }
         }
-        let values = Tensor::new(bias, self.bias.value().device())?;
-        Ok(self.bias.set(&values)?)
+        let values = Tensor::new(bias, param.value().device())?;
+        Ok(param.set(&values)?)
     }
 }

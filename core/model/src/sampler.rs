@@ -17,7 +17,8 @@ use kernels::ops::{self, Segment};
 use crate::cache::Cache;
 use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::transformer::Batch;
+use crate::moe::Routing;
+use crate::transformer::{Batch, Watch};
 
 /// The prompt tokens that are computed at once. It bounds memory and changes no number.
 const PREFILL: usize = 4096;
@@ -237,9 +238,9 @@ impl<'a> Sampler<'a> {
         }
         self.stats.prompt_tokens += tokens.len();
         let segments: Arc<[Segment]> = segments.into();
-        let mut routing = Vec::new();
+        let mut watch = Watch::default();
         let batch = Batch { tokens: &tokens, positions: &positions, segments: &segments };
-        let hidden = self.model.sampling().forward(&batch, Some(&mut self.cache), &mut routing)?;
+        let hidden = self.model.sampling().forward(&batch, Some(&mut self.cache), &mut watch)?;
         let logits = self.logits(&ops::gather_rows(&hidden, &last)?)?;
         let rows = logits.chunks(self.model.config.vocab);
         Ok(rows
@@ -247,7 +248,7 @@ impl<'a> Sampler<'a> {
             .map(|(logits, segment)| {
                 let mut experts = Vec::new();
                 for row in segment.start..segment.start + segment.len {
-                    push_experts(&mut experts, &routing, row, tokens.len());
+                    push_experts(&mut experts, &watch.routing, row, tokens.len());
                 }
                 Prefix { logits: logits.into(), experts: experts.into() }
             })
@@ -289,13 +290,13 @@ impl<'a> Sampler<'a> {
             positions.push((self.requests[*request].prompt.tokens.len() + sampled.len() - 1) as u32);
             slots.push(slot);
         }
-        let mut routing = Vec::new();
+        let mut watch = Watch::default();
         let batch = Batch { tokens: &tokens, positions: &positions, segments: &segments.into() };
-        let hidden = self.model.sampling().forward(&batch, Some(&mut self.cache), &mut routing)?;
+        let hidden = self.model.sampling().forward(&batch, Some(&mut self.cache), &mut watch)?;
         let logits = self.logits(&hidden)?;
         for (row, (slot, logits)) in slots.iter().zip(logits.chunks(self.model.config.vocab)).enumerate() {
             if let Some(running) = &mut self.running[*slot] {
-                push_experts(&mut running.experts, &routing, row, slots.len());
+                push_experts(&mut running.experts, &watch.routing, row, slots.len());
             }
             self.advance(*slot, logits, done)?;
         }
@@ -358,8 +359,8 @@ impl<'a> Sampler<'a> {
 }
 
 /// Appends the experts of one row of a batch, layer after layer.
-fn push_experts(experts: &mut Vec<u16>, routing: &[Vec<u32>], row: usize, rows: usize) {
-    for chosen in routing {
+fn push_experts(experts: &mut Vec<u16>, routing: &[Routing], row: usize, rows: usize) {
+    for Routing { experts: chosen, .. } in routing {
         let per_token = chosen.len() / rows;
         experts.extend(chosen[row * per_token..(row + 1) * per_token].iter().map(|&expert| expert as u16));
     }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use kernels::Param;
-use kernels::ops::{self, Rope, Segment};
+use kernels::ops::{self, LayerCache, Rope, Segment};
 
-use crate::attention::LatentAttention;
+use crate::attention::Attention;
 use crate::cache::Cache;
-use crate::config::{Attention, Config};
+use crate::config::Config;
 use crate::error::Result;
-use crate::moe::{Mixer, Mixture};
+use crate::moe::{Mixer, Mixture, Routing};
 use crate::weights::{Entry, Start};
 
 /// Gives the parameter of an entry: from a checkpoint, from random numbers, or from another transformer.
@@ -26,6 +26,23 @@ pub struct Batch<'a> {
     pub segments: &'a Arc<[Segment]>,
 }
 
+/// What a walk shows of itself besides its result.
+#[derive(Default)]
+pub(crate) struct Watch {
+    /// What the router of each MoE layer did, in order of layers.
+    pub routing: Vec<Routing>,
+    /// The embeddings, then the residual stream after each layer, each `[T, hidden]`: if someone asks for them.
+    pub stream: Option<Vec<Tensor>>,
+}
+
+impl Watch {
+    fn stream(&mut self, x: &Tensor) {
+        if let Some(stream) = &mut self.stream {
+            stream.push(x.clone());
+        }
+    }
+}
+
 /// The layers, over parameters that build a graph or don't.
 pub struct Transformer {
     embedding: Param,
@@ -37,25 +54,47 @@ pub struct Transformer {
 
 struct Layer {
     attention_norm: Param,
-    attention: LatentAttention,
+    attention: Attention,
     mixer_norm: Param,
     mixer: Mixer,
 }
 
 /// The tables of angles of a config's rotary embedding.
 pub(crate) fn rope_of(config: &Config, device: &Device) -> Result<Arc<Rope>> {
-    let Attention::Latent(latent) = &config.attention;
-    let (rotary, width) = (&latent.rotary, latent.rope);
+    let (rotary, width) = config.attention.rotary();
     let table =
         Rope::new(&rotary.frequencies(width), rotary.table_scale(), config.context, rotary.interleaved, device)?;
     Ok(Arc::new(table))
+}
+
+impl Layer {
+    fn forward(
+        &self,
+        x: &Tensor,
+        batch: &Batch<'_>,
+        cache: Option<&mut LayerCache>,
+        eps: f64,
+        watch: &mut Watch,
+    ) -> Result<Tensor> {
+        let normed = ops::rms_norm(x, &self.attention_norm, eps)?;
+        let x = ops::add(x, &self.attention.forward(&normed, batch, cache)?)?;
+        let normed = ops::rms_norm(&x, &self.mixer_norm, eps)?;
+        let mixed = match &self.mixer {
+            Mixer::Dense(mlp) => mlp.forward(&normed)?,
+            Mixer::Experts(mixture) => {
+                let (mixed, routing) = mixture.forward(&normed)?;
+                watch.routing.push(routing);
+                mixed
+            }
+        };
+        Ok(ops::add(&x, &mixed)?)
+    }
 }
 
 impl Transformer {
     /// Asks `build` for every parameter of the config, always in the same order.
     pub(crate) fn new(config: &Config, rope: &Arc<Rope>, build: &mut Build<'_>) -> Result<Self> {
         let hidden = config.hidden;
-        let Attention::Latent(latent) = &config.attention;
         let embedding =
             build(Entry::whole("model.embed_tokens.weight".into(), &[config.vocab, hidden], Start::Normal))?;
         let mut layers = Vec::with_capacity(config.feed_forward.len());
@@ -64,9 +103,9 @@ impl Transformer {
             let norm = |name: &str| Entry::whole(format!("{prefix}.{name}.weight"), &[hidden], Start::Ones);
             layers.push(Layer {
                 attention_norm: build(norm("input_layernorm"))?,
-                attention: LatentAttention::new(latent, hidden, &format!("{prefix}.self_attn"), rope, build)?,
+                attention: Attention::new(config, &format!("{prefix}.self_attn"), rope, build)?,
                 mixer_norm: build(norm("post_attention_layernorm"))?,
-                mixer: Mixer::new(part, hidden, &format!("{prefix}.mlp"), build)?,
+                mixer: Mixer::new(part, hidden, &prefix, build)?,
             });
         }
         let norm = build(Entry::whole("model.norm.weight".into(), &[hidden], Start::Ones))?;
@@ -78,28 +117,19 @@ impl Transformer {
     }
 
     /// The normalised residual stream after the last layer, `[T, hidden]`. With a cache the tokens are appended to their
-    /// slots. The experts that each MoE layer chose, `[T * k]`, are pushed to `routing`.
-    pub fn forward(
+    /// slots.
+    pub(crate) fn forward(
         &self,
         batch: &Batch<'_>,
         mut cache: Option<&mut Cache>,
-        routing: &mut Vec<Vec<u32>>,
+        watch: &mut Watch,
     ) -> Result<Tensor> {
         let mut x = ops::embed(&self.embedding, batch.tokens)?;
+        watch.stream(&x);
         for (i, layer) in self.layers.iter().enumerate() {
-            let normed = ops::rms_norm(&x, &layer.attention_norm, self.eps)?;
             let layer_cache = cache.as_deref_mut().map(|cache| cache.layer(i));
-            x = ops::add(&x, &layer.attention.forward(&normed, batch, layer_cache)?)?;
-            let normed = ops::rms_norm(&x, &layer.mixer_norm, self.eps)?;
-            let mixed = match &layer.mixer {
-                Mixer::Dense(mlp) => mlp.forward(&normed)?,
-                Mixer::Experts(mixture) => {
-                    let (mixed, chosen) = mixture.forward(&normed)?;
-                    routing.push(chosen);
-                    mixed
-                }
-            };
-            x = ops::add(&x, &mixed)?;
+            x = layer.forward(&x, batch, layer_cache, self.eps, watch)?;
+            watch.stream(&x);
         }
         Ok(ops::rms_norm(&x, &self.norm, self.eps)?)
     }

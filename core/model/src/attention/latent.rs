@@ -10,7 +10,7 @@ use candle_core::Tensor;
 use kernels::Param;
 use kernels::ops::{self, LayerCache, Rope};
 
-use crate::config::Latent;
+use crate::config::{Config, Latent};
 use crate::error::Result;
 use crate::transformer::{Batch, Build};
 use crate::weights::{Entry, HubTensor, Source, Start};
@@ -37,7 +37,8 @@ enum Query {
 }
 
 impl LatentAttention {
-    pub fn new(shape: &Latent, hidden: usize, prefix: &str, rope: &Arc<Rope>, build: &mut Build<'_>) -> Result<Self> {
+    pub fn new(shape: &Latent, config: &Config, prefix: &str, rope: &Arc<Rope>, build: &mut Build<'_>) -> Result<Self> {
+        let hidden = config.hidden;
         let name = |part: &str| format!("{prefix}.{part}.weight");
         let Latent { heads, kv_lora, nope, rope: rotated, value, .. } = *shape;
         let queries = heads * (nope + rotated);
@@ -61,7 +62,7 @@ impl LatentAttention {
         };
         let (key, value_half) = (half("key", 0, nope)?, half("value", nope, value)?);
         Ok(Self {
-            scale: shape.score_scale() as f32,
+            scale: config.attention.score_scale() as f32,
             query,
             kv_a: build(Entry::whole(name("kv_a_proj_with_mqa"), &[kv_lora + rotated, hidden], Start::Normal))?,
             kv_norm: build(Entry::whole(name("kv_a_layernorm"), &[kv_lora], Start::Ones))?,

@@ -1,15 +1,38 @@
 //! What a `config.json` says, described as data: a new architecture is a new reading of its file, not a new module.
 //!
 //! Both spellings are read: that of transformers 5 (`rope_parameters`, `dtype`) and that of older hub checkpoints
-//! (`rope_theta`, `rope_scaling`, `torch_dtype`).
+//! (`rope_theta`, `rope_scaling`, `torch_dtype`). The keys that all architectures share are read here, those of a family
+//! in `llama` and `deepseek`, the rotation in `rotary`. A reading refuses what it can't do: its message is a fragment that
+//! [`Config::from_json`] puts the architecture before.
 
+mod deepseek;
+mod llama;
+mod rotary;
+
+use kernels::ops::Router;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 
-/// The architectures that can be built, as `model_type` names them.
-const KNOWN: [&str; 1] = ["deepseek_v3"];
+pub use rotary::{Llama3, Rotary, Stretch, Yarn};
+
+/// The architectures that can be built, as `model_type` names them, and what reads their attention and feed-forward parts.
+const KNOWN: [(&str, Read); 7] = [
+    ("deepseek_v2", deepseek::read),
+    ("deepseek_v3", deepseek::read),
+    ("llama", llama::read),
+    ("mixtral", llama::read),
+    ("qwen2", llama::read),
+    ("qwen3", llama::read),
+    ("qwen3_moe", llama::read),
+];
+
+type Read = fn(&Common, &Map<String, Value>) -> Reading<(Attention, Vec<FeedForward>)>;
+
+/// What was read, or why not.
+type Reading<T> = std::result::Result<T, String>;
 
 /// The longest context for which position tables are made: 16 million tokens.
 const LONGEST_CONTEXT: usize = 1 << 24;
@@ -44,8 +67,29 @@ pub struct Config {
 /// How tokens look at earlier ones.
 #[derive(Clone, Debug)]
 pub enum Attention {
+    /// Grouped-query attention (Ainslie et al., arXiv 2305.13245).
+    Grouped(Grouped),
     /// Multi-head latent attention (DeepSeek-V2 report, section 2.1).
     Latent(Latent),
+}
+
+/// Grouped-query attention: several query heads share one head of keys and values.
+#[derive(Clone, Debug)]
+pub struct Grouped {
+    /// The number of query heads.
+    pub heads: usize,
+    /// The number of heads of keys and values; query head `h` reads number `h / (heads / groups)`.
+    pub groups: usize,
+    /// The width of a head, in queries, keys and values.
+    pub width: usize,
+    /// Whether a bias is added to queries, keys and values.
+    pub input_bias: bool,
+    /// Whether a bias is added to the output.
+    pub output_bias: bool,
+    /// Whether each head of queries and keys is normalised before the rotation.
+    pub norm: bool,
+    /// The rotation.
+    pub rotary: Rotary,
 }
 
 /// Multi-head latent attention: keys and values pass through one low-rank latent, which is all that the cache holds
@@ -68,39 +112,6 @@ pub struct Latent {
     pub rotary: Rotary,
 }
 
-/// Rotary position embedding.
-#[derive(Clone, Debug)]
-pub struct Rotary {
-    /// The base of the frequencies.
-    pub theta: f64,
-    /// Whether the pairs are `(0, 1), (2, 3), ..` and not `(0, R/2), (1, R/2 + 1), ..`.
-    pub interleaved: bool,
-    /// How a model of short contexts was stretched to longer ones.
-    pub yarn: Option<Yarn>,
-}
-
-/// YaRN (Peng et al., arXiv 2309.00071), with DeepSeek's two factors for the attention's temperature.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Yarn {
-    /// How many times longer the context became.
-    pub factor: f64,
-    /// The context before.
-    #[serde(rename = "original_max_position_embeddings")]
-    pub original: f64,
-    /// Dimensions that rotate more often than this within the original context keep their frequency.
-    #[serde(default = "thirty_two")]
-    pub beta_fast: f64,
-    /// Dimensions that rotate less often than this are fully stretched.
-    #[serde(default = "one")]
-    pub beta_slow: f64,
-    /// The temperature's coefficient on the rotated part.
-    #[serde(default)]
-    pub mscale: Option<f64>,
-    /// The temperature's coefficient on all dimensions.
-    #[serde(default)]
-    pub mscale_all_dim: Option<f64>,
-}
-
 /// The feed-forward part of one layer.
 #[derive(Clone, Debug)]
 pub enum FeedForward {
@@ -110,7 +121,7 @@ pub enum FeedForward {
     Experts(Experts),
 }
 
-/// DeepSeekMoE: routed experts of which a token takes a few, and shared ones that every token takes.
+/// A mixture of experts: routed ones, of which a token takes a few, and shared ones that every token takes.
 #[derive(Clone, Debug)]
 pub struct Experts {
     /// The width of one expert.
@@ -118,48 +129,46 @@ pub struct Experts {
     /// The width of all shared experts together.
     pub shared: usize,
     /// How a token's experts are chosen and weighed.
-    pub router: kernels::ops::Router,
+    pub router: Router,
+    /// Whether a bias that no gradient reaches moves the choice (DeepSeek-V3 report, eq. 16).
+    pub selection_bias: bool,
+    /// How checkpoints name the parts.
+    pub names: ExpertNames,
 }
 
-/// `config.json` of DeepSeek-V3, either spelling.
+/// How checkpoints name the parts of a mixture of experts, below a layer's prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExpertNames {
+    /// `mlp.gate`, `mlp.experts.N.{gate,up,down}_proj`.
+    Mlp,
+    /// `block_sparse_moe.gate`, `block_sparse_moe.experts.N.{w1,w3,w2}`.
+    BlockSparse,
+}
+
+/// The keys that all architectures share, in either spelling.
 #[derive(Deserialize)]
-struct DeepseekV3 {
+struct Common {
+    model_type: String,
     vocab_size: usize,
     hidden_size: usize,
     num_hidden_layers: usize,
-    first_k_dense_replace: usize,
-    intermediate_size: usize,
-    moe_intermediate_size: usize,
     num_attention_heads: usize,
-    q_lora_rank: Option<usize>,
-    kv_lora_rank: usize,
-    qk_nope_head_dim: usize,
-    qk_rope_head_dim: usize,
-    v_head_dim: usize,
-    n_routed_experts: usize,
-    n_shared_experts: Option<usize>,
-    num_experts_per_tok: usize,
-    n_group: usize,
-    topk_group: usize,
-    norm_topk_prob: bool,
-    routed_scaling_factor: f64,
+    intermediate_size: usize,
     rms_norm_eps: f64,
     max_position_embeddings: usize,
-    #[serde(default = "yes")]
-    rope_interleave: bool,
     rope_parameters: Option<Map<String, Value>>,
     rope_theta: Option<f64>,
     rope_scaling: Option<Map<String, Value>>,
+    partial_rotary_factor: Option<f64>,
     #[serde(default)]
     tie_word_embeddings: bool,
     #[serde(default)]
     attention_bias: bool,
+    #[serde(default)]
+    mlp_bias: bool,
     #[serde(default = "initializer_range")]
     initializer_range: f64,
     hidden_act: Option<String>,
-    scoring_func: Option<String>,
-    topk_method: Option<String>,
-    moe_layer_freq: Option<usize>,
     eos_token_id: Option<OneOrMany>,
     bos_token_id: Option<u32>,
     quantization_config: Option<Value>,
@@ -182,18 +191,6 @@ impl OneOrMany {
     }
 }
 
-fn yes() -> bool {
-    true
-}
-
-fn one() -> f64 {
-    1.0
-}
-
-fn thirty_two() -> f64 {
-    32.0
-}
-
 fn initializer_range() -> f64 {
     0.02
 }
@@ -207,63 +204,37 @@ impl Config {
     pub fn from_json(text: &str) -> Result<Self> {
         let json: Map<String, Value> =
             serde_json::from_str(text).map_err(|error| Error::Config(format!("it is no JSON object: {error}")))?;
-        let architecture = json.get("architectures").and_then(|list| list.get(0)).and_then(Value::as_str);
-        match json.get("model_type").and_then(Value::as_str) {
-            Some("deepseek_v3") => Self::from_deepseek_v3(json),
-            Some(other) => Err(Error::Config(format!(
-                "`model_type` is \"{other}\"{}, which is not known; known are: {}",
-                architecture.map(|name| format!(" ({name})")).unwrap_or_default(),
-                KNOWN.join(", ")
-            ))),
-            None => Err(Error::Config(format!("it has no `model_type`; known are: {}", KNOWN.join(", ")))),
-        }
+        let known = || KNOWN.map(|(name, _)| name).join(", ");
+        let Some(family) = json.get("model_type").and_then(Value::as_str) else {
+            return Err(Error::Config(format!("it has no `model_type`; known are: {}", known())));
+        };
+        let Some((_, read)) = KNOWN.iter().find(|(name, _)| *name == family) else {
+            let class = json.get("architectures").and_then(|list| list.get(0)).and_then(Value::as_str);
+            let class = class.map(|name| format!(" ({name})")).unwrap_or_default();
+            return Err(Error::Config(format!(
+                "`model_type` is \"{family}\"{class}, which is not known; known are: {}",
+                known()
+            )));
+        };
+        Self::read(&json, *read).map_err(|message| Error::Config(format!("{family}: {message}")))
     }
 
-    fn from_deepseek_v3(json: Map<String, Value>) -> Result<Self> {
-        let raw: DeepseekV3 = serde_json::from_value(Value::Object(json.clone()))
-            .map_err(|error| Error::Config(format!("deepseek_v3: {error}")))?;
-        raw.refuse_what_is_not_implemented()?;
-        let rotary = raw.rotary()?;
-        let router = kernels::ops::Router {
-            experts: raw.n_routed_experts,
-            chosen: raw.num_experts_per_tok,
-            groups: raw.n_group,
-            groups_kept: raw.topk_group,
-            sigmoid: true,
-            normalize: raw.norm_topk_prob,
-            scale: raw.routed_scaling_factor,
-        };
-        let experts = Experts {
-            width: raw.moe_intermediate_size,
-            shared: raw.moe_intermediate_size * raw.n_shared_experts.unwrap_or(0),
-            router,
-        };
-        let feed_forward = (0..raw.num_hidden_layers)
-            .map(|layer| match layer < raw.first_k_dense_replace {
-                true => FeedForward::Dense(raw.intermediate_size),
-                false => FeedForward::Experts(experts.clone()),
-            })
-            .collect();
+    fn read(json: &Map<String, Value>, read: Read) -> Reading<Self> {
+        let common: Common = keys(json)?;
+        common.refuse_what_is_not_implemented()?;
+        let (attention, feed_forward) = read(&common, json)?;
         Ok(Self {
-            vocab: raw.vocab_size,
-            hidden: raw.hidden_size,
-            norm_eps: raw.rms_norm_eps,
-            attention: Attention::Latent(Latent {
-                heads: raw.num_attention_heads,
-                q_lora: raw.q_lora_rank,
-                kv_lora: raw.kv_lora_rank,
-                nope: raw.qk_nope_head_dim,
-                rope: raw.qk_rope_head_dim,
-                value: raw.v_head_dim,
-                rotary,
-            }),
+            vocab: common.vocab_size,
+            hidden: common.hidden_size,
+            norm_eps: common.rms_norm_eps,
+            attention,
             feed_forward,
-            tied: raw.tie_word_embeddings,
-            context: raw.max_position_embeddings,
-            initializer_range: raw.initializer_range,
-            eos: raw.eos_token_id.map(OneOrMany::into_vec).unwrap_or_default(),
-            bos: raw.bos_token_id,
-            json,
+            tied: common.tie_word_embeddings,
+            context: common.max_position_embeddings,
+            initializer_range: common.initializer_range,
+            eos: common.eos_token_id.map(OneOrMany::into_vec).unwrap_or_default(),
+            bos: common.bos_token_id,
+            json: json.clone(),
         })
     }
 
@@ -290,204 +261,156 @@ impl Config {
     }
 }
 
-impl DeepseekV3 {
-    fn refuse_what_is_not_implemented(&self) -> Result<()> {
-        let refuse = |message: String| Err(Error::Config(format!("deepseek_v3: {message}")));
-        let sizes = [
+impl Common {
+    fn refuse_what_is_not_implemented(&self) -> Reading<()> {
+        sizes(&[
             ("vocab_size", self.vocab_size),
             ("hidden_size", self.hidden_size),
             ("num_hidden_layers", self.num_hidden_layers),
             ("intermediate_size", self.intermediate_size),
-            ("moe_intermediate_size", self.moe_intermediate_size),
             ("num_attention_heads", self.num_attention_heads),
-            ("q_lora_rank", self.q_lora_rank.unwrap_or(1)),
-            ("kv_lora_rank", self.kv_lora_rank),
-            ("qk_nope_head_dim", self.qk_nope_head_dim),
-            ("qk_rope_head_dim", self.qk_rope_head_dim),
-            ("v_head_dim", self.v_head_dim),
-            ("n_routed_experts", self.n_routed_experts),
-            ("num_experts_per_tok", self.num_experts_per_tok),
-            ("n_group", self.n_group),
-            ("topk_group", self.topk_group),
             ("max_position_embeddings", self.max_position_embeddings),
-        ];
-        for (name, size) in sizes {
-            if size == 0 || size > u32::MAX as usize {
-                return refuse(format!("`{name}` is {size}; it must be between 1 and {}", u32::MAX));
-            }
-        }
+        ])?;
         if self.max_position_embeddings > LONGEST_CONTEXT {
-            return refuse(format!(
+            return Err(format!(
                 "`max_position_embeddings` is {}; at most {LONGEST_CONTEXT} are served",
                 self.max_position_embeddings
             ));
         }
-        if !self.qk_rope_head_dim.is_multiple_of(2) {
-            return refuse(format!(
-                "`qk_rope_head_dim` is {}; pairs are rotated, so it must be even",
-                self.qk_rope_head_dim
-            ));
-        }
-        if self.n_routed_experts > usize::from(u16::MAX) {
-            return refuse(format!(
-                "`n_routed_experts` is {}; at most {} are recorded",
-                self.n_routed_experts,
-                u16::MAX
-            ));
-        }
-        if !self.n_routed_experts.is_multiple_of(self.n_group) || self.topk_group > self.n_group {
-            return refuse(format!(
-                "{} experts in {} groups of which {} are kept: the groups must be equal and not fewer than those kept",
-                self.n_routed_experts, self.n_group, self.topk_group
-            ));
-        }
-        if self.num_experts_per_tok > self.n_routed_experts / self.n_group * self.topk_group {
-            return refuse(format!(
-                "a token takes {} experts, but {} kept groups hold only {}",
-                self.num_experts_per_tok,
-                self.topk_group,
-                self.n_routed_experts / self.n_group * self.topk_group
-            ));
-        }
         if self.quantization_config.is_some() {
-            return refuse("`quantization_config` is set; convert the weights to bfloat16 and remove it".into());
+            return Err("`quantization_config` is set; convert the weights to bfloat16 and remove it".into());
         }
-        if self.attention_bias {
-            return refuse("`attention_bias` is true; attention with biases is not implemented".into());
+        if self.mlp_bias {
+            return Err("`mlp_bias` is true; a feed-forward part with biases is not implemented".into());
         }
-        let expected = [
-            ("hidden_act", &self.hidden_act, "silu"),
-            ("scoring_func", &self.scoring_func, "sigmoid"),
-            ("topk_method", &self.topk_method, "noaux_tc"),
-        ];
-        for (name, value, only) in expected {
-            if value.as_deref().is_some_and(|value| value != only) {
-                return refuse(format!(
-                    "`{name}` is \"{}\"; only \"{only}\" is implemented",
-                    value.as_deref().unwrap_or_default()
-                ));
-            }
-        }
-        if self.moe_layer_freq.is_some_and(|frequency| frequency != 1) {
-            return refuse("`moe_layer_freq` must be 1".into());
-        }
-        if !(self.rms_norm_eps > 0.0 && self.initializer_range >= 0.0 && self.routed_scaling_factor.is_finite()) {
-            return refuse(
-                "`rms_norm_eps` must be above 0, `initializer_range` not below, `routed_scaling_factor` finite".into(),
-            );
+        only("hidden_act", self.hidden_act.as_deref(), &["silu"])?;
+        if !(self.rms_norm_eps > 0.0 && self.initializer_range >= 0.0) {
+            return Err("`rms_norm_eps` must be above 0, `initializer_range` not below".into());
         }
         Ok(())
     }
-
-    fn rotary(&self) -> Result<Rotary> {
-        let (parameters, theta) = match &self.rope_parameters {
-            Some(parameters) => (Some(parameters), parameters.get("rope_theta").and_then(Value::as_f64)),
-            None => (self.rope_scaling.as_ref(), None),
-        };
-        let theta = theta.or(self.rope_theta).unwrap_or(10_000.0);
-        if !(theta > 1.0 && theta.is_finite()) {
-            return Err(Error::Config(format!("`rope_theta` is {theta}; it must be above 1")));
-        }
-        let kind = |map: &Map<String, Value>| {
-            map.get("rope_type").or_else(|| map.get("type")).and_then(Value::as_str).unwrap_or("default").to_string()
-        };
-        let yarn = match parameters.map(|map| (kind(map), map)) {
-            None => None,
-            Some((kind, _)) if kind == "default" => None,
-            Some((kind, map)) if kind == "yarn" => {
-                let yarn: Yarn = serde_json::from_value(Value::Object(map.clone()))
-                    .map_err(|error| Error::Config(format!("deepseek_v3: YaRN's parameters: {error}")))?;
-                if !(yarn.factor >= 1.0 && yarn.factor.is_finite() && yarn.original >= 1.0) {
-                    return Err(Error::Config(
-                        "deepseek_v3: YaRN's factor and original context must be at least 1".into(),
-                    ));
-                }
-                Some(yarn)
-            }
-            Some((kind, _)) => {
-                return Err(Error::Config(format!(
-                    "deepseek_v3: rope type \"{kind}\" is not implemented; \"default\" and \"yarn\" are"
-                )));
-            }
-        };
-        Ok(Rotary { theta, interleaved: self.rope_interleave, yarn })
-    }
 }
 
-impl Latent {
-    /// What scores are multiplied by: the inverse root of a key's width, times YaRN's temperature squared.
+impl Attention {
+    /// The rotation, and the width of what is rotated of a head.
+    pub fn rotary(&self) -> (&Rotary, usize) {
+        match self {
+            Self::Grouped(grouped) => (&grouped.rotary, grouped.width),
+            Self::Latent(latent) => (&latent.rotary, latent.rope),
+        }
+    }
+
+    /// What scores are multiplied by: the inverse root of a key's width; of a latent key also times the square of YaRN's
+    /// temperature on all dimensions.
     pub fn score_scale(&self) -> f64 {
-        let scale = 1.0 / ((self.nope + self.rope) as f64).sqrt();
-        match &self.rotary.yarn {
-            Some(Yarn { factor, mscale_all_dim: Some(coefficient), .. }) => {
-                scale * mscale(*factor, *coefficient).powi(2)
-            }
-            _ => scale,
+        match self {
+            Self::Grouped(grouped) => 1.0 / (grouped.width as f64).sqrt(),
+            Self::Latent(latent) => latent.rotary.temperature().powi(2) / ((latent.nope + latent.rope) as f64).sqrt(),
         }
     }
 }
 
-impl Rotary {
-    /// The angular frequency of each pair of a head of width `dim`, in radians a position.
-    pub fn frequencies(&self, dim: usize) -> Vec<f64> {
-        let plain = |i: usize| libm::pow(self.theta, -((2 * i) as f64) / dim as f64);
-        let Some(yarn) = &self.yarn else { return (0..dim / 2).map(plain).collect() };
-        // The dimension that turns `rotations` times within the original context.
-        let dimension = |rotations: f64| {
-            dim as f64 * libm::log(yarn.original / (rotations * std::f64::consts::TAU)) / (2.0 * libm::log(self.theta))
-        };
-        let low = dimension(yarn.beta_fast).floor().max(0.0);
-        let high = dimension(yarn.beta_slow).ceil().min(dim as f64 - 1.0);
-        let width = if high > low { high - low } else { 0.001 };
-        (0..dim / 2)
-            .map(|i| {
-                let stretched = ((i as f64 - low) / width).clamp(0.0, 1.0);
-                plain(i) / yarn.factor * stretched + plain(i) * (1.0 - stretched)
-            })
-            .collect()
-    }
+/// Reads a family's keys; others are of no interest.
+fn keys<T: DeserializeOwned>(json: &Map<String, Value>) -> Reading<T> {
+    serde_json::from_value(Value::Object(json.clone())).map_err(|error| error.to_string())
+}
 
-    /// What cosines and sines are multiplied by.
-    pub fn table_scale(&self) -> f64 {
-        match &self.yarn {
-            None => 1.0,
-            Some(Yarn { factor, mscale: Some(rotated), mscale_all_dim: Some(all), .. }) => {
-                mscale(*factor, *rotated) / mscale(*factor, *all)
-            }
-            Some(yarn) => mscale(yarn.factor, 1.0),
-        }
+/// Refuses sizes that are none.
+fn sizes(sizes: &[(&str, usize)]) -> Reading<()> {
+    match sizes.iter().find(|(_, size)| *size == 0 || *size > u32::MAX as usize) {
+        Some((name, size)) => Err(format!("`{name}` is {size}; it must be between 1 and {}", u32::MAX)),
+        None => Ok(()),
     }
 }
 
-/// YaRN's temperature: `0.1 * coefficient * ln(factor) + 1`.
-fn mscale(factor: f64, coefficient: f64) -> f64 {
-    if factor > 1.0 { 0.1 * coefficient * libm::log(factor) + 1.0 } else { 1.0 }
+/// Refuses a word that is not one of those implemented.
+fn only(name: &str, word: Option<&str>, implemented: &[&str]) -> Reading<()> {
+    match word.filter(|word| !implemented.contains(word)) {
+        Some(word) => Err(format!("`{name}` is \"{word}\"; only \"{}\" is implemented", implemented.join("\" or \""))),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a router that contradicts itself.
+fn check_router(router: &Router) -> Reading<()> {
+    let Router { experts, chosen, groups, groups_kept, .. } = *router;
+    if experts > usize::from(u16::MAX) {
+        return Err(format!("the number of experts is {experts}; at most {} are recorded", u16::MAX));
+    }
+    if !experts.is_multiple_of(groups) || groups_kept > groups {
+        return Err(format!(
+            "{experts} experts in {groups} groups of which {groups_kept} are kept: the groups must be equal and not \
+             fewer than those kept"
+        ));
+    }
+    if chosen > experts / groups * groups_kept {
+        return Err(format!(
+            "a token takes {chosen} experts, but {groups_kept} kept groups hold only {}",
+            experts / groups * groups_kept
+        ));
+    }
+    if !router.scale.is_finite() {
+        return Err("`routed_scaling_factor` must be finite".into());
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
-    const QUICKSTART: &str = include_str!("../../../pipelines/quickstart/model.json");
+    const QUICKSTART: &str = include_str!("../../../../pipelines/quickstart/model.json");
 
-    #[track_caller]
-    fn refused(change: &[(&str, Value)], expected: &str) {
-        let mut json: Map<String, Value> = serde_json::from_str(QUICKSTART).unwrap();
+    /// The least that each reading takes.
+    fn least(family: &str) -> Map<String, Value> {
+        let json = json!({
+            "model_type": family, "vocab_size": 320, "hidden_size": 64, "num_hidden_layers": 3, "intermediate_size": 96,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 24, "rms_norm_eps": 1e-6,
+            "max_position_embeddings": 256, "moe_intermediate_size": 24, "num_local_experts": 8,
+            "num_experts_per_tok": 2, "q_lora_rank": null, "kv_lora_rank": 24, "qk_nope_head_dim": 16,
+            "qk_rope_head_dim": 8, "v_head_dim": 12, "n_routed_experts": 8, "norm_topk_prob": false,
+            "routed_scaling_factor": 1.0, "first_k_dense_replace": 1, "topk_method": match family {
+                "deepseek_v2" => "greedy",
+                _ => "noaux_tc",
+            },
+            "n_group": 1, "topk_group": 1,
+        });
+        serde_json::from_value(json).unwrap()
+    }
+
+    fn changed(mut json: Map<String, Value>, change: &[(&str, Value)]) -> Result<Config> {
         for (key, value) in change {
             match value {
                 Value::Null => json.remove(*key),
                 value => json.insert((*key).into(), value.clone()),
             };
         }
-        let error = Config::from_json(&Value::Object(json).to_string()).unwrap_err().to_string();
+        Config::from_json(&Value::Object(json).to_string())
+    }
+
+    #[track_caller]
+    fn refused(change: &[(&str, Value)], expected: &str) {
+        let error = changed(serde_json::from_str(QUICKSTART).unwrap(), change).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
+    }
+
+    #[track_caller]
+    fn refused_by(family: &str, change: &[(&str, Value)], expected: &str) {
+        let error = changed(least(family), change).unwrap_err().to_string();
+        assert!(error.contains(&format!("config can't be used: {family}: ")) && error.contains(expected), "{error}");
+    }
+
+    fn read(family: &str, change: &[(&str, Value)]) -> Config {
+        changed(least(family), change).unwrap()
     }
 
     #[test]
     fn what_cannot_be_built_is_refused_in_words() {
         refused(
             &[("model_type", "gpt_bigcode".into())],
-            "\"gpt_bigcode\" (DeepseekV3ForCausalLM), which is not known; known are: deepseek_v3",
+            "\"gpt_bigcode\" (DeepseekV3ForCausalLM), which is not known; known are: deepseek_v2, deepseek_v3, llama",
         );
         refused(&[("model_type", Value::Null)], "no `model_type`");
         refused(&[("hidden_size", Value::Null)], "missing field `hidden_size`");
@@ -496,13 +419,90 @@ mod tests {
         refused(&[("max_position_embeddings", (1u64 << 31).into())], "at most 16777216");
         refused(&[("qk_rope_head_dim", 15.into())], "must be even");
         refused(&[("n_group", 3.into())], "8 experts in 3 groups");
+        refused(&[("n_group", Value::Null)], "missing field `n_group`");
         refused(&[("num_experts_per_tok", 9.into())], "takes 9 experts");
         refused(&[("hidden_act", "gelu".into())], "only \"silu\"");
         refused(&[("attention_bias", true.into())], "attention_bias");
-        refused(&[("quantization_config", serde_json::json!({"quant_method": "fp8"}))], "convert the weights");
-        refused(&[("rope_parameters", serde_json::json!({"rope_type": "dynamic"}))], "rope type \"dynamic\"");
-        refused(&[("rope_parameters", serde_json::json!({"rope_type": "yarn"}))], "missing field `factor`");
+        refused(&[("mlp_bias", true.into())], "mlp_bias");
+        refused(&[("scoring_func", "softmax".into())], "only \"sigmoid\"");
+        refused(&[("moe_layer_freq", 2.into())], "moe_layer_freq");
+        refused(&[("quantization_config", json!({"quant_method": "fp8"}))], "convert the weights");
+        refused(&[("rope_parameters", json!({"rope_type": "dynamic"}))], "rope type \"dynamic\"");
+        refused(&[("rope_parameters", json!({"rope_type": "yarn"}))], "missing field `factor`");
         assert!(Config::from_json("[1").unwrap_err().to_string().contains("no JSON object"));
+    }
+
+    #[test]
+    fn each_family_refuses_what_it_does_not_implement() {
+        refused_by("llama", &[("num_key_value_heads", 3.into())], "4 heads don't share 3 heads of keys");
+        refused_by("llama", &[("head_dim", 23.into())], "must be even");
+        refused_by("llama", &[("hidden_size", 66.into()), ("head_dim", Value::Null)], "no multiple of 4 heads");
+        refused_by("llama", &[("mlp_bias", true.into())], "mlp_bias");
+        let llama3 = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 4.0, "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 64});
+        refused_by("llama", &[("rope_scaling", llama3)], "`high_freq_factor` above `low_freq_factor`");
+        refused_by("llama", &[("rope_theta", 1.0.into())], "`rope_theta` is 1");
+        refused_by("qwen2", &[("num_key_value_heads", Value::Null)], "missing field `num_key_value_heads`");
+        let window = [("use_sliding_window", true.into()), ("sliding_window", 64.into())];
+        refused_by("qwen2", &[window.as_slice(), &[("max_window_layers", 2.into())]].concat(), "window of 64 tokens");
+        refused_by("qwen3_moe", &window, "window of 64 tokens");
+        refused_by("mixtral", &window[1..], "window of 64 tokens");
+        let types = json!(["full_attention", "sliding_attention", "full_attention"]);
+        refused_by("qwen3", &[window.as_slice(), &[("layer_types", types)]].concat(), "window of 64 tokens");
+        refused_by("qwen3", &[("layer_types", json!(["linear_attention"]))], "\"linear_attention\"");
+        refused_by("qwen3", &[("rope_scaling", json!({"type": "linear", "factor": 2.0}))], "rope type \"linear\"");
+        refused_by("qwen3", &[("partial_rotary_factor", 0.5.into())], "partial_rotary_factor");
+        refused_by("qwen3_moe", &[("num_experts_per_tok", 9.into())], "takes 9 experts");
+        refused_by("qwen3_moe", &[("num_local_experts", Value::Null)], "missing field `num_local_experts`");
+        refused_by("qwen3_moe", &[("decoder_sparse_step", 0.into())], "decoder_sparse_step");
+        refused_by("mixtral", &[("num_local_experts", 0.into())], "`num_local_experts` is 0");
+        refused_by("deepseek_v2", &[("norm_topk_prob", true.into())], "norm_topk_prob");
+        refused_by("deepseek_v2", &[("topk_method", "noaux_tc".into())], "only \"greedy\" or \"group_limited_greedy\"");
+        refused_by("deepseek_v2", &[("attention_bias", true.into())], "attention_bias");
+        refused_by("deepseek_v3", &[("kv_lora_rank", 0.into())], "`kv_lora_rank` is 0");
+    }
+
+    #[test]
+    fn a_window_that_hides_nothing_is_no_window() {
+        let window = |size: usize| [("use_sliding_window", true.into()), ("sliding_window", size.into())];
+        read("qwen3", &window(256));
+        read("qwen2", &[window(64).as_slice(), &[("max_window_layers", 3.into())]].concat());
+        read("qwen2", &[("sliding_window", 64.into())]);
+        let types = json!(["full_attention", "full_attention", "full_attention"]);
+        read("qwen3", &[window(64).as_slice(), &[("layer_types", types)]].concat());
+    }
+
+    #[test]
+    fn layers_are_dense_where_the_config_says_so() {
+        let dense = |config: &Config| -> Vec<bool> {
+            config.feed_forward.iter().map(|part| matches!(part, FeedForward::Dense(96))).collect()
+        };
+        assert_eq!(dense(&read("qwen3_moe", &[])), [false; 3]);
+        assert_eq!(dense(&read("qwen3_moe", &[("mlp_only_layers", json!([1]))])), [false, true, false]);
+        assert_eq!(dense(&read("qwen3_moe", &[("decoder_sparse_step", 2.into())])), [true, false, true]);
+        assert_eq!(dense(&read("deepseek_v2", &[])), [true, false, false]);
+        assert_eq!(dense(&read("qwen3", &[])), [true; 3]);
+        let renamed = [("num_local_experts", Value::Null), ("num_experts", 6.into())];
+        let experts = read("qwen3_moe", &renamed).expert_layers().map(|experts| experts.router.experts).sum::<usize>();
+        assert_eq!(experts, 18, "hub checkpoints write `num_experts`");
+    }
+
+    #[test]
+    fn families_differ_in_biases_norms_and_widths() {
+        let grouped = |family: &str, change: &[(&str, Value)]| match read(family, change).attention {
+            Attention::Grouped(Grouped { groups, width, input_bias, output_bias, norm, .. }) => {
+                (groups, width, input_bias, output_bias, norm)
+            }
+            Attention::Latent(_) => panic!("{family} is no latent attention"),
+        };
+        let none = |key| (key, Value::Null);
+        assert_eq!(grouped("llama", &[]), (2, 24, false, false, false));
+        assert_eq!(grouped("llama", &[none("num_key_value_heads"), none("head_dim")]), (4, 16, false, false, false));
+        assert_eq!(grouped("llama", &[("attention_bias", true.into())]), (2, 24, true, true, false));
+        assert_eq!(grouped("qwen2", &[none("head_dim")]), (2, 16, true, false, false));
+        assert_eq!(grouped("qwen3", &[none("head_dim")]), (2, 128, false, false, true));
+        assert_eq!(grouped("qwen3_moe", &[("attention_bias", true.into())]), (2, 24, true, true, true));
+        assert_eq!(grouped("mixtral", &[("attention_bias", true.into())]), (2, 24, false, false, false));
     }
 
     #[test]

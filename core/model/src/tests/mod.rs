@@ -20,15 +20,23 @@ fn root() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
-/// The folder of a reference model: the copy in the project, or the original beside it. `None` where neither is.
-fn reference(name: &str) -> Option<PathBuf> {
-    let folder =
-        [root().join("tests/parity"), root().join("../shared/fixtures/models")].map(|parent| parent.join(name));
-    let found = folder.into_iter().find(|folder| folder.join("config.json").is_file());
-    if found.is_none() {
-        println!("skipped {name}: its reference numbers are not here");
-    }
-    found
+/// Every architecture of which there are numbers of transformers.
+const ARCHITECTURES: [&str; 10] = [
+    "deepseek_v2",
+    "deepseek_v2_lite",
+    "deepseek_v3",
+    "deepseek_v3_moonlight",
+    "deepseek_v3_yarn",
+    "llama",
+    "mixtral",
+    "qwen2",
+    "qwen3",
+    "qwen3_moe",
+];
+
+/// The folder of a reference model.
+fn reference(name: &str) -> PathBuf {
+    root().join("tests/parity").join(name)
 }
 
 /// A copy of a reference model that loads: with a byte-level tokenizer of its 320 tokens, and ended by no token, as the
@@ -51,9 +59,13 @@ fn loadable(folder: &Path, config: &str) -> TempDir {
     copy
 }
 
-fn load(name: &str) -> Option<Model> {
-    let folder = reference(name)?;
-    Some(Model::load(loadable(&folder, "config.json").path(), &Device::Cpu).unwrap())
+fn load(name: &str) -> Model {
+    load_as(name, "config.json")
+}
+
+/// A reference model, read by one of its configs.
+fn load_as(name: &str, config: &str) -> Model {
+    Model::load(loadable(&reference(name), config).path(), &Device::Cpu).unwrap()
 }
 
 /// The quickstart's model with random weights.

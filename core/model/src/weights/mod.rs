@@ -2,7 +2,7 @@
 //!
 //! Three axes: what a parameter is made of ([`Entry`], here), where its numbers come from (a checkpoint in `load`, random
 //! numbers in `init`) and where they go (`save`). Tensors that are used together are one parameter: the experts of a
-//! layer, the gate and up halves of an MLP; `kv_b_proj` is two, because its halves are multiplied at different places.
+//! layer, the gate and up halves of an MLP, queries, keys and values; `kv_b_proj` is two, because its halves are multiplied at different places.
 
 mod init;
 mod load;
@@ -72,6 +72,14 @@ impl Entry {
     pub fn joined(name: String, shape: &[usize], parts: impl Iterator<Item = String>, part: &[usize]) -> Self {
         let tensors = parts.map(|name| HubTensor { name, shape: part.to_vec() }).collect();
         Self { name, shape: shape.to_vec(), source: Source::Joined(tensors), start: Start::Normal, trained: true }
+    }
+
+    /// A parameter that is the rows of several hub tensors, one after another.
+    pub fn stacked(name: String, tensors: Vec<HubTensor>, start: Start) -> Self {
+        let rows = tensors.iter().map(|tensor| tensor.shape[0]).sum();
+        let columns = tensors.first().map_or(&[][..], |tensor| &tensor.shape[1..]);
+        let shape = [&[rows], columns].concat();
+        Self { name, shape, source: Source::Joined(tensors), start, trained: true }
     }
 
     /// The hub tensors that it is made of.
