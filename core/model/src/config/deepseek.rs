@@ -108,6 +108,7 @@ impl Keys {
     fn refuse_what_is_not_implemented(&self, common: &Common) -> Reading<()> {
         sizes(&[
             ("moe_intermediate_size", self.moe_intermediate_size),
+            ("n_shared_experts", self.n_shared_experts.unwrap_or(0).max(1)),
             ("q_lora_rank", self.q_lora_rank.unwrap_or(1)),
             ("kv_lora_rank", self.kv_lora_rank),
             ("qk_nope_head_dim", self.qk_nope_head_dim),

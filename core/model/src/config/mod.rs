@@ -34,8 +34,8 @@ type Read = fn(&Common, &Map<String, Value>) -> Reading<(Attention, Vec<FeedForw
 /// What was read, or why not.
 type Reading<T> = std::result::Result<T, String>;
 
-/// The longest context for which position tables are made: 16 million tokens.
-const LONGEST_CONTEXT: usize = 1 << 24;
+/// The greatest size of anything (positions, rows, layers): products of a few sizes are still numbers.
+const LARGEST: usize = 1 << 24;
 
 /// A transformer, as data.
 #[derive(Clone, Debug)]
@@ -271,12 +271,6 @@ impl Common {
             ("num_attention_heads", self.num_attention_heads),
             ("max_position_embeddings", self.max_position_embeddings),
         ])?;
-        if self.max_position_embeddings > LONGEST_CONTEXT {
-            return Err(format!(
-                "`max_position_embeddings` is {}; at most {LONGEST_CONTEXT} are served",
-                self.max_position_embeddings
-            ));
-        }
         if self.quantization_config.is_some() {
             return Err("`quantization_config` is set; convert the weights to bfloat16 and remove it".into());
         }
@@ -317,8 +311,8 @@ fn keys<T: DeserializeOwned>(json: &Map<String, Value>) -> Reading<T> {
 
 /// Refuses sizes that are none.
 fn sizes(sizes: &[(&str, usize)]) -> Reading<()> {
-    match sizes.iter().find(|(_, size)| *size == 0 || *size > u32::MAX as usize) {
-        Some((name, size)) => Err(format!("`{name}` is {size}; it must be between 1 and {}", u32::MAX)),
+    match sizes.iter().find(|(_, size)| *size == 0 || *size > LARGEST) {
+        Some((name, size)) => Err(format!("`{name}` is {size}; it must be between 1 and {LARGEST}")),
         None => Ok(()),
     }
 }
@@ -416,7 +410,8 @@ mod tests {
         refused(&[("hidden_size", Value::Null)], "missing field `hidden_size`");
         refused(&[("hidden_size", "many".into())], "invalid type: string \"many\"");
         refused(&[("num_hidden_layers", 0.into())], "`num_hidden_layers` is 0");
-        refused(&[("max_position_embeddings", (1u64 << 31).into())], "at most 16777216");
+        refused(&[("max_position_embeddings", (1u64 << 31).into())], "must be between 1 and 16777216");
+        refused(&[("n_shared_experts", u64::MAX.into())], "`n_shared_experts` is 18446744073709551615");
         refused(&[("qk_rope_head_dim", 15.into())], "must be even");
         refused(&[("n_group", 3.into())], "8 experts in 3 groups");
         refused(&[("n_group", Value::Null)], "missing field `n_group`");

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use base::RngKey;
 use candle_core::Device;
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
@@ -78,6 +79,32 @@ fn a_hub_checkpoint_is_saved_with_its_own_tensors() {
         for (name, tensor) in theirs.tensors() {
             let own = ours.tensor(&name).unwrap();
             assert!(own.shape() == tensor.shape() && own.data() == tensor.data(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn every_architecture_starts_from_random_weights() {
+    for name in super::ARCHITECTURES {
+        let (source, saved) = (loadable(&reference(name), "config.json"), tempfile::tempdir().unwrap());
+        let [config, tokenizer] = ["config.json", "tokenizer.json"].map(|file| source.path().join(file));
+        let model = Model::init(&config, &tokenizer, None, RngKey::new(1, "init"), &Device::Cpu).unwrap();
+        assert_eq!(model.parameter_count(), load(name).parameter_count());
+        for (entry, param) in model.weights() {
+            let found = values(&param.value());
+            let root = (found.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / found.len() as f64).sqrt();
+            let expected = match &entry.name {
+                name if name.ends_with("bias") => 0.0..=0.0,
+                name if name.contains("norm") => 1.0..=1.0,
+                // Four standard errors of a root of 0.02; the smallest matrix, a router, has 512 elements.
+                _ => 0.0175..=0.0225,
+            };
+            assert!(expected.contains(&root), "{name}: {} has the root mean square {root}", entry.name);
+        }
+        model.save(saved.path()).unwrap();
+        let again = Model::load(saved.path(), &Device::Cpu).unwrap();
+        for ((entry, own), (_, loaded)) in model.weights().iter().zip(again.weights()) {
+            assert_eq!(values(&own.value()), values(&loaded.value()), "{name}: {}", entry.name);
         }
     }
 }
