@@ -68,6 +68,16 @@ fn load_as(name: &str, config: &str) -> Model {
     Model::load(loadable(&reference(name), config).path(), &Device::Cpu).unwrap()
 }
 
+/// A model with random weights: a reference model's config with some keys changed.
+fn variant(name: &str, change: Value) -> Model {
+    let folder = loadable(&reference(name), "config.json");
+    let [config, tokenizer] = ["config.json", "tokenizer.json"].map(|file| folder.path().join(file));
+    let mut json: Value = serde_json::from_str(&std::fs::read_to_string(&config).unwrap()).unwrap();
+    json.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+    std::fs::write(&config, json.to_string()).unwrap();
+    Model::init(&config, &tokenizer, None, RngKey::new(1, "init"), &Device::Cpu).unwrap()
+}
+
 /// The quickstart's model with random weights.
 fn quickstart(seed: u64) -> Model {
     let file = |name: &str| root().join("pipelines/quickstart").join(name);

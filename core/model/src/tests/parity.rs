@@ -6,9 +6,9 @@ use std::sync::atomic::AtomicBool;
 
 use base::RngKey;
 use kernels::ops::Router;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{Numbers, load, load_as, prompt_of, reference, relative, values};
+use super::{Numbers, load, load_as, prompt_of, reference, relative, values, variant};
 use crate::sampler::{Request, Settings, sample};
 use crate::{Model, Sequence, Trace, Walk, weights};
 
@@ -189,6 +189,25 @@ fn shards_of_bf16_weights_are_read() {
     let (folder, model) = (reference("deepseek_v3_bf16_sharded"), load("deepseek_v3_bf16_sharded"));
     let numbers = Numbers::read(&folder.join("reference.safetensors"));
     assert_logits(&trace(&model, &numbers), &numbers);
+}
+
+#[test]
+fn a_bias_of_the_output_is_added_to_the_stream() {
+    let model = variant("llama", json!({"attention_bias": true}));
+    for param in model.params() {
+        let value = param.value().detach();
+        let silenced = ["o_proj.weight", "down_proj.weight"].iter().any(|end| param.name().ends_with(end));
+        let constant = if silenced { value.zeros_like() } else { value.zeros_like().unwrap() + 0.5 };
+        if silenced || param.name().ends_with("o_proj.bias") {
+            param.set(&constant.unwrap()).unwrap();
+        }
+    }
+    let trace = model.trace(&[&[5, 6, 7]]).unwrap();
+    for layer in 0..3 {
+        let added = (&trace.tensors[&format!("hidden.{layer}")] - &trace.tensors["embeddings"]).unwrap();
+        let expected = 0.5 * (layer + 1) as f32;
+        assert!(values(&added).iter().all(|x| (x - expected).abs() < 1e-6), "layer {layer}: {added}");
+    }
 }
 
 #[test]

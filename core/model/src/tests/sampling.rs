@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use base::{Completion, Finish, RngKey};
+use candle_core::{Device, Tensor};
+use serde_json::json;
 
-use super::{ARCHITECTURES, load, prompt, quickstart, values};
+use super::{ARCHITECTURES, load, prompt, quickstart, values, variant};
 use crate::sampler::{Request, Settings, Stats, sample};
 use crate::{Model, Sequence, Walk};
 
@@ -81,6 +83,27 @@ fn learning_sees_the_sampled_log_probabilities_bit_for_bit() {
         assert_one_mind(&model, &requests, &together);
         let alone = run(&model, &requests, &Settings { slots: 1, ..together });
         assert!(alone == run(&model, &requests, &together), "{name}: company changes a completion");
+    }
+}
+
+/// Biases of all projections, and a dense layer between mixtures of experts.
+#[test]
+fn a_mixed_model_is_of_one_mind_and_uses_its_biases() {
+    let model = variant("qwen3_moe", json!({"attention_bias": true, "mlp_only_layers": [1], "initializer_range": 0.2}));
+    let request = |i: u64| Request { prompt: prompt(i, "7 and 8 make 15", &model), index: i, completions: 3 };
+    let requests: Vec<Request> = (0..3).map(request).collect();
+    let settings = Settings { temperature: 1.0, max_tokens: 20, ..settings(4) };
+    let (without, _) = run(&model, &requests, &settings);
+    assert!(without[&0].iter().all(|completion| completion.experts.layers == 2));
+    let biases: Vec<_> = model.params().into_iter().filter(|param| param.name().ends_with("proj.bias")).collect();
+    assert_eq!(biases.len(), 2 * 3);
+    for bias in biases {
+        let values: Vec<f32> = (0..bias.elem_count()).map(|i| (i % 7) as f32 * 0.1 - 0.3).collect();
+        bias.set(&Tensor::new(values, &Device::Cpu).unwrap()).unwrap();
+        let (with, _) = run(&model, &requests, &settings);
+        assert!(with != without, "{} changes nothing", bias.name());
+        assert_one_mind(&model, &requests, &settings);
+        bias.set(&bias.value().zeros_like().unwrap()).unwrap();
     }
 }
 
