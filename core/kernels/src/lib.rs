@@ -23,6 +23,7 @@ pub mod ops;
 pub mod optim;
 mod param;
 pub mod pool;
+mod recompute;
 mod scratch;
 mod simd;
 mod tape;
@@ -35,4 +36,5 @@ mod common;
 
 pub use candle_core::Result;
 pub use param::Param;
+pub use recompute::recompute;
 pub use tape::backward;

@@ -1,6 +1,7 @@
 //! Trainable tensors.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -79,6 +80,38 @@ pub(crate) enum Chain {
     Composed = 2,
 }
 
+thread_local! {
+    /// The parameters that learn and were used since this thread stopped building graphs; `None` while it builds them.
+    static USED: RefCell<Option<Vec<Param>>> = const { RefCell::new(None) };
+}
+
+/// Whether this thread builds no graph at present.
+pub(crate) fn graph_is_off() -> bool {
+    USED.with_borrow(Option::is_some)
+}
+
+/// Runs `f` with every parameter as if it were detached. Also gives those that would have led a graph to themselves.
+pub(crate) fn without_graph<T>(f: impl FnOnce() -> T) -> (T, Vec<Param>) {
+    /// Puts back what was there, though `f` panics.
+    struct Restore(Option<Vec<Param>>);
+
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            USED.set(self.0.take());
+        }
+    }
+
+    let mut outer = Restore(USED.replace(Some(Vec::new())));
+    let result = f();
+    let used = USED.take().unwrap_or_default();
+    if let Some(outer) = &mut outer.0 {
+        let new = |param: &&Param| !outer.iter().any(|other| Arc::ptr_eq(&other.inner, &param.inner));
+        let new: Vec<Param> = used.iter().filter(new).cloned().collect();
+        outer.extend(new);
+    }
+    (result, used)
+}
+
 impl fmt::Debug for Param {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Param({} {:?})", self.inner.name, self.inner.var.shape())
@@ -122,7 +155,7 @@ impl Param {
 
     /// The value. A graph that is built on it leads to this parameter, unless it is frozen or detached.
     pub fn value(&self) -> Tensor {
-        if self.tracked { self.inner.var.as_tensor().clone() } else { self.inner.var.as_detached_tensor() }
+        if self.is_tracked() { self.inner.var.as_tensor().clone() } else { self.inner.var.as_detached_tensor() }
     }
 
     /// The same parameter (storage and packed forms), building no graph.
@@ -133,7 +166,18 @@ impl Param {
 
     /// Whether a graph built on [`Param::value`] leads to this parameter.
     pub fn is_tracked(&self) -> bool {
-        self.tracked
+        self.tracked && !self.is_used_without_graph()
+    }
+
+    /// Whether no graph is built at present, in which case a parameter that learns is remembered as used.
+    fn is_used_without_graph(&self) -> bool {
+        USED.with_borrow_mut(|used| {
+            let Some(used) = used else { return false };
+            if !used.iter().any(|other| Arc::ptr_eq(&other.inner, &self.inner)) {
+                used.push(self.clone());
+            }
+            true
+        })
     }
 
     /// The dimensions.

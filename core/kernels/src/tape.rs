@@ -10,7 +10,7 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, TensorId};
 
-use crate::ops::Shared;
+use crate::ops::{Shared, read};
 use crate::pool;
 
 /// Gradients of the inputs, given the output and the gradient of that.
@@ -96,18 +96,39 @@ pub(crate) fn leave(record: &Record) {
 /// The device fails.
 pub fn backward(loss: &Tensor) -> Result<GradStore> {
     let nodes = loss.sorted_nodes();
-    let found: Option<Vec<Option<Origin>>> = {
-        let origins = lock(&ORIGINS);
-        let origin = |node: &&Tensor| match node.is_variable() {
-            true => Some(None),
-            false => origins.get(&node.id()).cloned().map(Some),
-        };
-        nodes.iter().map(origin).collect()
+    match origins_of(&nodes).filter(|_| loss.elem_count() == 1) {
+        Some(origins) => walk(nodes, origins, vec![1.0]),
+        None => loss.backward(),
+    }
+}
+
+/// [`backward`] from a tensor of any shape, at which `gradient` has arrived.
+pub(crate) fn backward_from(out: &Tensor, gradient: &Tensor) -> Result<GradStore> {
+    let nodes = out.sorted_nodes();
+    match origins_of(&nodes) {
+        Some(origins) => walk(nodes, origins, read(&gradient.contiguous()?)?.to_vec()),
+        None => (out * gradient)?.sum_all()?.backward(),
+    }
+}
+
+/// What made each node, `None` for a variable; nothing where an operation is not a fused one.
+fn origins_of(nodes: &[&Tensor]) -> Option<Vec<Option<Origin>>> {
+    let origins = lock(&ORIGINS);
+    let origin = |node: &&Tensor| match node.is_variable() {
+        true => Some(None),
+        false => origins.get(&node.id()).cloned().map(Some),
     };
-    let Some(found) = found.filter(|_| loss.elem_count() == 1) else { return loss.backward() };
-    let mut gradients = Gradients::from([(loss.id(), vec![1.0])]);
+    nodes.iter().map(origin).collect()
+}
+
+/// Walks a graph of fused operations from its last node, the first of `nodes`, with the gradient of that.
+fn walk(nodes: Vec<&Tensor>, origins: Vec<Option<Origin>>, seed: Vec<f32>) -> Result<GradStore> {
+    let mut gradients = Gradients::new();
     let mut store = GradStore::default();
-    for (node, origin) in nodes.into_iter().zip(found) {
+    if let Some(last) = nodes.first() {
+        gradients.insert(last.id(), seed);
+    }
+    for (node, origin) in nodes.into_iter().zip(origins) {
         let Some(gradient) = gradients.remove(&node.id()) else { continue };
         match origin {
             Some(Origin::Operation(record)) => {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use common::{check, check_empty, numbers, param, tensor, values};
-use kernels::ops::{self, Experts, HeadRange, Rope, Router, slow};
+use kernels::ops::{self, Experts, HeadRange, Rope, Router, Segment, slow};
 
 #[test]
 fn rms_norm_is_its_twin() {
@@ -46,6 +46,17 @@ fn silu_mul_is_its_twin() {
         });
     }
     check_empty("silu_mul of no rows", &[tensor(1, (0, 6))], &[], &|x, _| ops::silu_mul(&x[0]), &[0, 3]);
+}
+
+/// Segments of these lengths, one after another.
+fn segments(lengths: &[usize]) -> Arc<[Segment]> {
+    let mut start = 0;
+    let mut next = |&len: &usize| {
+        let segment = Segment { start, len, slot: 0 };
+        start += len;
+        segment
+    };
+    lengths.iter().map(&mut next).collect()
 }
 
 fn table(width: usize, interleaved: bool) -> Arc<Rope> {
@@ -214,6 +225,47 @@ fn route_is_its_twin() {
                     assert_eq!(fused.unwrap().0, slow.unwrap().0, "{router:?}");
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn balance_is_its_twin() {
+    for (sigmoid, lengths) in [(true, vec![1, 30, 9]), (false, vec![40]), (true, vec![0, 40])] {
+        let router =
+            Router { experts: 8, chosen: 3, groups: 1, groups_kept: 1, sigmoid, normalize: true, scale: 1.0 };
+        let logits = (tensor(1, (40, 8)) * 3.0).unwrap();
+        let segments = segments(&lengths);
+        // A few expert ids only, so that the load is uneven.
+        let (chosen, _) = ops::route(&logits, Some(&[1.0, 0.8, 0.6, 0.0, 0.0, 0.0, 0.0, 0.0]), &router).unwrap();
+        let weights = tensor(2, (40, 3));
+        check(
+            &format!("balance {sigmoid} {lengths:?}"),
+            &[weights.clone(), logits.clone()],
+            &[],
+            &|x, _| Ok(ops::balance(&x[0], &x[1], &chosen, &router, &segments, 0.7)?.0),
+            &|x, _| Ok(slow::balance(&x[0], &x[1], &chosen, &router, &segments, 0.7)?.0),
+        );
+        let value = |logits: &Tensor| ops::balance(&weights, logits, &chosen, &router, &segments, 0.7).unwrap();
+        let (same, loss) = value(&logits);
+        assert_eq!(values(&same), values(&weights), "the weights pass");
+        let expected = slow::balance(&weights, &logits, &chosen, &router, &segments, 0.7).unwrap().1;
+        assert!((loss / expected - 1.0).abs() < 1e-6, "{loss} instead of {expected}");
+        // The gradient against differences of the loss.
+        let tracked = candle_core::Var::from_tensor(&logits).unwrap();
+        let (out, _) = value(&tracked);
+        let nothing = ops::known(&ops::reshape(&out, 120).unwrap(), 0.0, vec![0.0; 120]).unwrap();
+        let gradient = values(kernels::backward(&nothing).unwrap().get(&tracked).unwrap());
+        let greatest = gradient.iter().fold(0.0f32, |max, x| max.max(x.abs()));
+        for at in [0, 8 * 17 + 3, 8 * 39 + 7] {
+            let moved = |by: f32| {
+                let mut moved = values(&logits);
+                moved[at] += by;
+                value(&Tensor::from_vec(moved, (40, 8), &Device::Cpu).unwrap()).1
+            };
+            let slope = 0.7 * (moved(0.01) - moved(-0.01)) / 0.02;
+            let difference = (slope - f64::from(gradient[at])).abs();
+            assert!(difference < 1e-3 * f64::from(greatest), "{at}: {} instead of {slope}", gradient[at]);
         }
     }
 }

@@ -3,6 +3,7 @@
 //! On the CPU in f32 an operation is fused; elsewhere it is its composed twin of [`slow`].
 
 mod attention;
+mod balance;
 mod basic;
 mod experts;
 mod heads;
@@ -17,13 +18,14 @@ mod rows;
 pub mod slow;
 
 pub use attention::{LayerCache, Segment, attention, latent_attention};
+pub use balance::balance;
 pub use basic::{add, column, known, reshape};
 pub use experts::Experts;
 pub use heads::{HeadRange, heads};
 pub use latent::{latent_key, latent_query};
 pub use linear::{grouped_linear, head_linear, linear};
 pub use logprobs::token_logprobs;
-pub(crate) use node::{Shared, read};
+pub(crate) use node::{Shared, fused, owning_node, read};
 pub use norm::{rms_norm, silu_mul};
 pub use rope::{Rope, rope};
 pub use router::{Router, route};

@@ -132,7 +132,7 @@ pub fn route(logits: &Tensor, bias: Option<&[f32]>, router: &Router) -> Result<(
 
 impl Router {
     /// Turns one token's logits into affinities, in place.
-    fn affinities(&self, row: &mut [f32]) {
+    pub(super) fn affinities(&self, row: &mut [f32]) {
         if self.sigmoid {
             row.iter_mut().for_each(|x| *x = -*x);
             exp_all(row);

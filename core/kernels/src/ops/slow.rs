@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp1, D, DType, Device, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CudaStorage, CustomOp1, CustomOp2, D, DType, Device, Layout, Result, Shape, Tensor, bail};
 
 use super::{Experts, HeadRange, LayerCache, Rope, Router, Segment};
 use crate::Param;
@@ -251,6 +251,55 @@ pub fn route(logits: &Tensor, bias: Option<&[f32]>, router: &Router) -> Result<(
         weights = weights.broadcast_div(&(weights.sum_keepdim(1)? + 1e-20)?)?;
     }
     Ok((chosen, (weights * router.scale)?))
+}
+
+/// See [`super::balance`].
+///
+/// # Errors
+/// Shapes that don't fit.
+pub fn balance(
+    weights: &Tensor,
+    logits: &Tensor,
+    chosen: &[u32],
+    router: &Router,
+    segments: &Arc<[Segment]>,
+    factor: f64,
+) -> Result<(Tensor, f64)> {
+    let affinities = if router.sigmoid { (logits.neg()?.exp()? + 1.0)?.recip()? } else { softmax(logits)? };
+    let shares = affinities.broadcast_div(&affinities.sum_keepdim(1)?)?;
+    let mut loss = Tensor::zeros((), logits.dtype(), logits.device())?;
+    for &Segment { start, len, .. } in segments.iter().filter(|segment| segment.len > 0) {
+        let mut fractions = vec![0.0; router.experts];
+        let each = router.experts as f64 / (router.chosen * len) as f64;
+        chosen[start * router.chosen..(start + len) * router.chosen]
+            .iter()
+            .for_each(|&expert| fractions[expert as usize] += each);
+        let fractions = Tensor::new(fractions, logits.device())?.to_dtype(logits.dtype())?;
+        loss = (loss + (shares.narrow(0, start, len)?.mean(0)? * fractions)?.sum_all()?)?;
+    }
+    let value = f64::from(loss.to_dtype(DType::F32)?.to_scalar::<f32>()?);
+    Ok((weights.force_contiguous()?.apply_op2(&(loss * factor)?, Beside)?, value))
+}
+
+/// The first argument; the second, a scalar, counts as a part of whatever the backward pass starts from.
+struct Beside;
+
+impl CustomOp2 for Beside {
+    fn name(&self) -> &'static str {
+        "beside"
+    }
+
+    fn cpu_fwd(&self, a: &CpuStorage, layout: &Layout, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        Ok((a.try_clone(layout)?, layout.shape().clone()))
+    }
+
+    fn cuda_fwd(&self, a: &CudaStorage, layout: &Layout, _: &CudaStorage, _: &Layout) -> Result<(CudaStorage, Shape)> {
+        Ok((a.try_clone(layout)?, layout.shape().clone()))
+    }
+
+    fn bwd(&self, _: &Tensor, b: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        Ok((Some(grad.clone()), Some(b.ones_like()?)))
+    }
 }
 
 /// See [`super::token_logprobs`].
