@@ -28,3 +28,4 @@ pub use error::{Error, Result};
 pub use model::{LogProbs, Model, Sequence, Walk};
 pub use tokenizer::Tokenizer;
 pub use trace::Trace;
+pub use transformer::Learning;

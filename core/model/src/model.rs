@@ -13,7 +13,7 @@ use crate::config::{Config, OneOrMany};
 use crate::error::{Error, Result};
 use crate::moe::Routing;
 use crate::tokenizer::Tokenizer;
-use crate::transformer::{Batch, Transformer, Watch, rope_of};
+use crate::transformer::{Batch, Learning, Transformer, Watch, rope_of};
 use crate::weights::{self, Checkpoint, Entry, Random};
 
 /// A transformer with all that is needed to talk to it.
@@ -67,6 +67,8 @@ pub struct LogProbs {
     pub entropy: Tensor,
     /// For each MoE layer the number of tokens that each expert took.
     pub expert_load: Vec<Vec<usize>>,
+    /// The sum over MoE layers and sequences of the balance loss, before its factor; 0 if [`Learning`] did not ask for it.
+    pub balance: f64,
 }
 
 impl Model {
@@ -314,6 +316,43 @@ impl Model {
     /// # Errors
     /// A sequence that is longer than the model's context, a token beyond its vocabulary, a target with nothing before it.
     pub fn logprobs(&self, sequences: &[Sequence<'_>], temperature: f64, walk: Walk) -> Result<LogProbs> {
+        if walk == Walk::Learn {
+            return self.learn(sequences, temperature, Learning::default());
+        }
+        self.check_all(sequences)?;
+        let mut passes = Vec::new();
+        let mut rest = sequences;
+        while !rest.is_empty() {
+            let mut tokens = 0;
+            let fits = |sequence: &&Sequence<'_>| {
+                tokens += sequence.tokens.len();
+                tokens <= PASS
+            };
+            let (pass, others) = rest.split_at(rest.iter().take_while(fits).count().max(1));
+            passes.push(self.walk(&self.sampling, pass, temperature, Learning::default())?);
+            rest = others;
+        }
+        let joined = |part: fn(&LogProbs) -> &Tensor| Tensor::cat(&passes.iter().map(part).collect::<Vec<_>>(), 0);
+        let (values, entropy) = (joined(|pass| &pass.values)?, joined(|pass| &pass.entropy)?);
+        let loads = passes.into_iter().map(|pass| pass.expert_load);
+        let expert_load = loads.reduce(|mut sum, load| {
+            let counts = sum.iter_mut().flatten().zip(load.iter().flatten());
+            counts.for_each(|(sum, count)| *sum += count);
+            sum
+        });
+        Ok(LogProbs { values, entropy, expert_load: expert_load.unwrap_or_default(), balance: 0.0 })
+    }
+
+    /// [`Self::logprobs`] by the differentiable walk, made in a certain way.
+    ///
+    /// # Errors
+    /// As for [`Self::logprobs`].
+    pub fn learn(&self, sequences: &[Sequence<'_>], temperature: f64, how: Learning) -> Result<LogProbs> {
+        self.check_all(sequences)?;
+        self.walk(&self.learning, sequences, temperature, how)
+    }
+
+    fn check_all(&self, sequences: &[Sequence<'_>]) -> Result<()> {
         for (i, sequence) in sequences.iter().enumerate() {
             self.check(sequence.tokens).map_err(|message| Error::Request(format!("sequence {i} {message}")))?;
             // The last token is a target only: nothing comes after it that the model would have to say.
@@ -328,34 +367,17 @@ impl Model {
         if sequences.is_empty() {
             return Err(Error::Request("there is no sequence to compute log-probabilities of".into()));
         }
-        if walk == Walk::Learn {
-            return self.walk(&self.learning, sequences, temperature);
-        }
-        let mut passes = Vec::new();
-        let mut rest = sequences;
-        while !rest.is_empty() {
-            let mut tokens = 0;
-            let fits = |sequence: &&Sequence<'_>| {
-                tokens += sequence.tokens.len();
-                tokens <= PASS
-            };
-            let (pass, others) = rest.split_at(rest.iter().take_while(fits).count().max(1));
-            passes.push(self.walk(&self.sampling, pass, temperature)?);
-            rest = others;
-        }
-        let joined = |part: fn(&LogProbs) -> &Tensor| Tensor::cat(&passes.iter().map(part).collect::<Vec<_>>(), 0);
-        let (values, entropy) = (joined(|pass| &pass.values)?, joined(|pass| &pass.entropy)?);
-        let loads = passes.into_iter().map(|pass| pass.expert_load);
-        let expert_load = loads.reduce(|mut sum, load| {
-            let counts = sum.iter_mut().flatten().zip(load.iter().flatten());
-            counts.for_each(|(sum, count)| *sum += count);
-            sum
-        });
-        Ok(LogProbs { values, entropy, expert_load: expert_load.unwrap_or_default() })
+        Ok(())
     }
 
     /// One pass over sequences that were checked.
-    fn walk(&self, transformer: &Transformer, sequences: &[Sequence<'_>], temperature: f64) -> Result<LogProbs> {
+    fn walk(
+        &self,
+        transformer: &Transformer,
+        sequences: &[Sequence<'_>],
+        temperature: f64,
+        how: Learning,
+    ) -> Result<LogProbs> {
         let total: usize = sequences.iter().map(|sequence| sequence.tokens.len()).sum();
         let (mut tokens, mut positions) = (Vec::with_capacity(total), Vec::with_capacity(total));
         let (mut rows, mut targets, mut segments) = (Vec::new(), Vec::new(), Vec::new());
@@ -370,7 +392,7 @@ impl Model {
         }
         let mut watch = Watch::default();
         let batch = Batch { tokens: &tokens, positions: &positions, segments: &segments.into() };
-        let hidden = transformer.forward(&batch, None, &mut watch)?;
+        let hidden = transformer.learn(&batch, how, &mut watch)?;
         let hidden = ops::gather_rows(&hidden, &rows)?;
         let out = ops::token_logprobs(&hidden, transformer.head(), &targets, temperature)?;
         let load = |(routing, experts): (&Routing, &crate::config::Experts)| {
@@ -379,7 +401,8 @@ impl Model {
             load
         };
         let expert_load = watch.routing.iter().zip(self.config.expert_layers()).map(load).collect();
-        Ok(LogProbs { values: ops::column(&out, 0)?, entropy: ops::column(&out, 1)?, expert_load })
+        let balance = watch.routing.iter().map(|routing| routing.balance).sum();
+        Ok(LogProbs { values: ops::column(&out, 0)?, entropy: ops::column(&out, 1)?, expert_load, balance })
     }
 
     /// Whether tokens can be read at all; the message goes on from the name of what holds them.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use kernels::Param;
-use kernels::ops;
+use kernels::ops::{self, Segment};
 
 use crate::config::{ExpertNames, Experts, FeedForward};
 use crate::error::Result;
@@ -33,6 +33,14 @@ pub(crate) struct Mixture {
     shared: Option<Mlp>,
 }
 
+/// A balance loss that learning asks for.
+pub(crate) struct Balance<'a> {
+    /// The sequences.
+    pub segments: &'a Arc<[Segment]>,
+    /// Multiplies the loss of each.
+    pub factor: f64,
+}
+
 /// What the router of a layer did.
 pub struct Routing {
     /// The router's logits, `[T, E]`.
@@ -41,6 +49,8 @@ pub struct Routing {
     pub experts: Vec<u32>,
     /// What their outputs are multiplied by, `[T, k]`.
     pub weights: Tensor,
+    /// The sum of the sequences' balance losses before the factor; 0 if nobody asked.
+    pub balance: f64,
 }
 
 impl Mixer {
@@ -100,10 +110,14 @@ impl Mixture {
     }
 
     /// `[T, hidden]` to `[T, hidden]`, and what the router did.
-    pub fn forward(&self, x: &Tensor) -> Result<(Tensor, Routing)> {
+    pub fn forward(&self, x: &Tensor, balance: Option<Balance<'_>>) -> Result<(Tensor, Routing)> {
         let logits = ops::linear(x, &self.router, None)?;
         let bias = self.selection_bias()?;
-        let (chosen, weights) = ops::route(&logits, bias.as_deref(), &self.shape.router)?;
+        let (chosen, mut weights) = ops::route(&logits, bias.as_deref(), &self.shape.router)?;
+        let mut loss = 0.0;
+        if let Some(Balance { segments, factor }) = balance {
+            (weights, loss) = ops::balance(&weights, &logits, &chosen, &self.shape.router, segments, factor)?;
+        }
         let experts = Arc::new(ops::Experts::new(&chosen, self.shape.router.chosen, self.shape.router.experts));
         let rows = ops::gather_rows(x, &experts.rows)?;
         let gated = ops::silu_mul(&ops::grouped_linear(&rows, &self.gate_up, &experts)?)?;
@@ -113,7 +127,7 @@ impl Mixture {
             Some(shared) => ops::add(&routed, &shared.forward(x)?)?,
             None => routed,
         };
-        Ok((sum, Routing { logits, experts: chosen, weights }))
+        Ok((sum, Routing { logits, experts: chosen, weights, balance: loss }))
     }
 
     /// What is added to the affinities for the choice only, `[E]`.

@@ -10,7 +10,7 @@ use crate::attention::Attention;
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::error::Result;
-use crate::moe::{Mixer, Mixture, Routing};
+use crate::moe::{Balance, Mixer, Mixture, Routing};
 use crate::weights::{Entry, Start};
 
 /// Gives the parameter of an entry: from a checkpoint, from random numbers, or from another transformer.
@@ -43,10 +43,21 @@ impl Watch {
     }
 }
 
+/// How the differentiable walk is made. None of it changes a number that the walk gives.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Learning {
+    /// Of each layer only what enters it is kept; the backward pass computes the layer again. It takes about a third
+    /// more time, and no bit of a gradient changes.
+    pub recompute: bool,
+    /// The sum over MoE layers and sequences of the sequence-wise balance loss (DeepSeek-V3 report, eq. 17-20), times this
+    /// factor, counts as a part of the scalar that a backward pass starts from.
+    pub balance: Option<f64>,
+}
+
 /// The layers, over parameters that build a graph or don't.
 pub struct Transformer {
     embedding: Param,
-    layers: Vec<Layer>,
+    layers: Vec<Arc<Layer>>,
     norm: Param,
     head: Param,
     eps: f64,
@@ -57,6 +68,32 @@ struct Layer {
     attention: Attention,
     mixer_norm: Param,
     mixer: Mixer,
+    eps: f64,
+}
+
+impl Layer {
+    /// `[T, hidden]` to `[T, hidden]`, and what the router did, where there is one. `balance` is the factor of the balance
+    /// loss.
+    fn forward(
+        &self,
+        x: &Tensor,
+        batch: &Batch<'_>,
+        cache: Option<&mut LayerCache>,
+        balance: Option<f64>,
+    ) -> Result<(Tensor, Option<Routing>)> {
+        let normed = ops::rms_norm(x, &self.attention_norm, self.eps)?;
+        let x = ops::add(x, &self.attention.forward(&normed, batch, cache)?)?;
+        let normed = ops::rms_norm(&x, &self.mixer_norm, self.eps)?;
+        let (mixed, routing) = match &self.mixer {
+            Mixer::Dense(mlp) => (mlp.forward(&normed)?, None),
+            Mixer::Experts(mixture) => {
+                let balance = balance.map(|factor| Balance { segments: batch.segments, factor });
+                let (mixed, routing) = mixture.forward(&normed, balance)?;
+                (mixed, Some(routing))
+            }
+        };
+        Ok((ops::add(&x, &mixed)?, routing))
+    }
 }
 
 /// The tables of angles of a config's rotary embedding.
@@ -65,30 +102,6 @@ pub(crate) fn rope_of(config: &Config, device: &Device) -> Result<Arc<Rope>> {
     let table =
         Rope::new(&rotary.frequencies(width), rotary.table_scale(), config.context, rotary.interleaved, device)?;
     Ok(Arc::new(table))
-}
-
-impl Layer {
-    fn forward(
-        &self,
-        x: &Tensor,
-        batch: &Batch<'_>,
-        cache: Option<&mut LayerCache>,
-        eps: f64,
-        watch: &mut Watch,
-    ) -> Result<Tensor> {
-        let normed = ops::rms_norm(x, &self.attention_norm, eps)?;
-        let x = ops::add(x, &self.attention.forward(&normed, batch, cache)?)?;
-        let normed = ops::rms_norm(&x, &self.mixer_norm, eps)?;
-        let mixed = match &self.mixer {
-            Mixer::Dense(mlp) => mlp.forward(&normed)?,
-            Mixer::Experts(mixture) => {
-                let (mixed, routing) = mixture.forward(&normed)?;
-                watch.routing.push(routing);
-                mixed
-            }
-        };
-        Ok(ops::add(&x, &mixed)?)
-    }
 }
 
 impl Transformer {
@@ -101,12 +114,13 @@ impl Transformer {
         for (i, part) in config.feed_forward.iter().enumerate() {
             let prefix = format!("model.layers.{i}");
             let norm = |name: &str| Entry::whole(format!("{prefix}.{name}.weight"), &[hidden], Start::Ones);
-            layers.push(Layer {
+            layers.push(Arc::new(Layer {
                 attention_norm: build(norm("input_layernorm"))?,
                 attention: Attention::new(config, &format!("{prefix}.self_attn"), rope, build)?,
                 mixer_norm: build(norm("post_attention_layernorm"))?,
                 mixer: Mixer::new(part, hidden, &prefix, build)?,
-            });
+                eps: config.norm_eps,
+            }));
         }
         let norm = build(Entry::whole("model.norm.weight".into(), &[hidden], Start::Ones))?;
         let head = match config.tied {
@@ -128,8 +142,31 @@ impl Transformer {
         watch.stream(&x);
         for (i, layer) in self.layers.iter().enumerate() {
             let layer_cache = cache.as_deref_mut().map(|cache| cache.layer(i));
-            x = layer.forward(&x, batch, layer_cache, self.eps, watch)?;
-            watch.stream(&x);
+            let (next, routing) = layer.forward(&x, batch, layer_cache, None)?;
+            watch.routing.extend(routing);
+            watch.stream(&next);
+            x = next;
+        }
+        Ok(ops::rms_norm(&x, &self.norm, self.eps)?)
+    }
+
+    /// [`Self::forward`] without a cache, in the way that learning asks for.
+    pub(crate) fn learn(&self, batch: &Batch<'_>, how: Learning, watch: &mut Watch) -> Result<Tensor> {
+        let mut x = ops::embed(&self.embedding, batch.tokens)?;
+        let positions: Arc<[u32]> = batch.positions.into();
+        for layer in &self.layers {
+            let (next, routing) = if how.recompute {
+                let (layer, positions, segments) = (layer.clone(), positions.clone(), batch.segments.clone());
+                kernels::recompute(&x, move |x| {
+                    // A layer knows places, not tokens.
+                    let batch = Batch { tokens: &[], positions: &positions, segments: &segments };
+                    layer.forward(x, &batch, None, how.balance).map_err(candle_core::Error::wrap)
+                })?
+            } else {
+                layer.forward(&x, batch, None, how.balance)?
+            };
+            watch.routing.extend(routing);
+            x = next;
         }
         Ok(ops::rms_norm(&x, &self.norm, self.eps)?)
     }

@@ -265,7 +265,9 @@ fn learning(node: &Node) -> Option<Learning> {
         minibatches: count(node, "minibatches")?,
         optimizer,
         router_bias_step: number(node, "router_bias_step")?,
+        balance_loss: number(node, "balance_loss"),
         tokens_per_pass: count(node, "tokens_per_pass")?,
+        recompute: node.get("recompute")?.as_boolean()?,
     })
 }
 

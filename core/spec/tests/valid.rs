@@ -127,6 +127,7 @@ fn what_learning_stages_say() {
     assert_eq!((kl.coefficient, kl.model.as_str(), kl.refresh_every), (0.001, "policy", Some(25)));
     let learning = &update.learning;
     assert_eq!((learning.minibatches, learning.router_bias_step, learning.tokens_per_pass), (16, 0.001, 16384));
+    assert_eq!((learning.balance_loss, learning.recompute), (None, false));
     let optimizer = &learning.optimizer;
     assert_eq!((optimizer.schedule, optimizer.warmup, optimizer.min_ratio), (LearningRate::Constant, 0, 0.0));
     assert_eq!((optimizer.betas, optimizer.epsilon, optimizer.weight_decay), ([0.9, 0.95], 1e-8, 0.1));
@@ -135,6 +136,7 @@ fn what_learning_stages_say() {
     let it = pipeline("imitate.toml", &[]);
     let learning = &stage!(it, "imitate", Sft).learning;
     assert_eq!((learning.minibatches, learning.router_bias_step, learning.tokens_per_pass), (4, 0.01, 4096));
+    assert_eq!((learning.balance_loss, learning.recompute), (Some(1e-4), true));
     let optimizer = &learning.optimizer;
     assert_eq!((optimizer.schedule, optimizer.warmup, optimizer.min_ratio), (LearningRate::Cosine, 5, 0.1));
     assert_eq!((optimizer.betas, optimizer.epsilon, optimizer.weight_decay), ([0.9, 0.99], 1e-6, 0.0));

@@ -44,6 +44,7 @@ struct Totals {
     loss: f64,
     grad_norm: f64,
     violation: f64,
+    balance: Option<f64>,
     updates: usize,
     entropy: f64,
     stats: learn::GrpoStats,
@@ -84,6 +85,7 @@ impl GrpoStage {
             ("sampling/importance_sampling_ratio/mean".into(), stats.ratio / tokens),
             ("max_vio/mean".into(), totals.violation / updates),
         ]);
+        metrics.extend(totals.balance.map(|sum| ("balance_loss".into(), sum / updates)));
         metrics
     }
 
@@ -137,6 +139,7 @@ impl GrpoStage {
         })?;
         totals.grad_norm += updated.grad_norm;
         totals.violation += updated.max_violation;
+        totals.balance = updated.balance_loss.map(|loss| totals.balance.unwrap_or(0.0) + loss);
         totals.updates += 1;
         Ok(())
     }

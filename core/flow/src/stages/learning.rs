@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::Tensor;
 use learn::AdamW;
-use model::{LogProbs, Model, Sequence, Walk};
+use model::{Learning, LogProbs, Model, Sequence};
 
 use crate::error::Error;
 
@@ -28,6 +28,8 @@ pub(crate) struct Updated {
     pub grad_norm: f64,
     /// Over the MoE layers, the mean of how far the fullest expert is above its fair share.
     pub max_violation: f64,
+    /// The mean of the balance loss over sequences and MoE layers, 1 where all experts are equally used; `None` without one.
+    pub balance_loss: Option<f64>,
 }
 
 impl Learner {
@@ -70,9 +72,16 @@ impl Learner {
         params.iter().for_each(kernels::Param::zero_grad);
         let lengths: Vec<usize> = sequences.iter().map(|sequence| sequence.tokens.len()).collect();
         let mut load: Vec<Vec<usize>> = Vec::new();
+        let mut balance = 0.0;
+        let how = Learning {
+            recompute: self.spec.recompute,
+            // The mean over the update's sequences, however many passes they take.
+            balance: self.spec.balance_loss.map(|factor| factor / sequences.len() as f64),
+        };
         for pass in learn::pack(&lengths, self.spec.tokens_per_pass) {
             let _span = tracing::debug_span!("pass", stage = self.stage, sequences = pass.len()).entered();
-            let walk = self.model.logprobs(&sequences[pass.clone()], temperature, Walk::Learn).map_err(Error::model)?;
+            let walk = self.model.learn(&sequences[pass.clone()], temperature, how).map_err(Error::model)?;
+            balance += walk.balance;
             let mut gradients = kernels::backward(&loss(pass, &walk)?).map_err(Error::model)?;
             for param in &params {
                 param.collect(&mut gradients).map_err(Error::model)?;
@@ -100,7 +109,9 @@ impl Learner {
         }
         self.model.balance(&load, self.spec.router_bias_step).map_err(Error::model)?;
         self.model.bump_version();
-        Ok(Updated { grad_norm: stats.grad_norm, max_violation: max_violation(&load) })
+        let terms = sequences.len() * load.len();
+        let balance_loss = how.balance.filter(|_| terms > 0).map(|_| balance / terms as f64);
+        Ok(Updated { grad_norm: stats.grad_norm, max_violation: max_violation(&load), balance_loss })
     }
 
     /// Writes the optimiser's state into a checkpoint.

@@ -61,6 +61,7 @@ impl Work for SftStage {
         }
 
         let (mut loss_sum, mut targets_all, mut tokens_all, mut norms, mut violations) = (0.0, 0, 0, 0.0, 0.0);
+        let mut balance: Option<f64> = None;
         let batches = learn::minibatches(texts.len(), self.learner.spec.minibatches, self.key, step);
         for batch in &batches {
             let sequences: Vec<Sequence<'_>> =
@@ -77,6 +78,7 @@ impl Work for SftStage {
             tokens_all += sequences.iter().map(|sequence| sequence.tokens.len()).sum::<usize>();
             norms += updated.grad_norm;
             violations += updated.max_violation;
+            balance = updated.balance_loss.map(|loss| balance.unwrap_or(0.0) + loss);
         }
         let mut metrics = vec![("num_tokens".into(), tokens_all as f64), ("num_targets".into(), targets_all as f64)];
         if !batches.is_empty() {
@@ -87,6 +89,7 @@ impl Work for SftStage {
                 ("learning_rate".into(), self.learner.learning_rate(step)),
                 ("max_vio/mean".into(), violations / count),
             ]);
+            metrics.extend(balance.map(|sum| ("balance_loss".into(), sum / count)));
         }
         let sampled = groups.iter().any(|group| !group.completions.is_empty());
         let groups = sampled.then(|| groups.into_iter().map(|group| (group, Vec::new())).collect());

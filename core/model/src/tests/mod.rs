@@ -4,6 +4,7 @@ mod bad_input;
 mod learning;
 mod parity;
 mod sampling;
+mod training;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

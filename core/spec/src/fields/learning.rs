@@ -12,6 +12,11 @@ const ROUTER_BIAS_STEP: Field = default(
     "0.001",
     "How far the router's selection bias moves after an optimiser step (DeepSeek-V3 report, 2.1.2).",
 );
+const BALANCE_LOSS: Field = optional(
+    "balance_loss",
+    Kind::Number(Bounds::POSITIVE),
+    "The factor of the sequence-wise balance loss of each layer of experts (DeepSeek-V3 report, eq. 17-20); none if absent.",
+);
 const TOKENS_PER_PASS: Field = default(
     "tokens_per_pass",
     COUNT,
@@ -19,10 +24,28 @@ const TOKENS_PER_PASS: Field = default(
     "The most tokens in one forward pass. Memory only: it changes no number.",
 );
 
+const RECOMPUTE: Field = default(
+    "recompute",
+    Kind::Boolean,
+    "false",
+    "Keep only what enters each layer, and compute the layer again in the backward pass: less memory for about a third \
+     more time. It changes no number.",
+);
+
 pub(super) static SFT: Fields = Fields {
     name: "sft",
     doc: "Supervised fine-tuning: on the rows' responses, or on completions that were kept.",
-    fields: &[TYPE, INPUTS, MODEL, MINIBATCHES, OPTIMIZER, ROUTER_BIAS_STEP, TOKENS_PER_PASS],
+    fields: &[
+        TYPE,
+        INPUTS,
+        MODEL,
+        MINIBATCHES,
+        OPTIMIZER,
+        ROUTER_BIAS_STEP,
+        BALANCE_LOSS,
+        TOKENS_PER_PASS,
+        RECOMPUTE,
+    ],
     rules: &[],
 };
 
@@ -56,7 +79,9 @@ pub(super) static GRPO: Fields = Fields {
             "How token losses become one number.",
         ),
         ROUTER_BIAS_STEP,
+        BALANCE_LOSS,
         TOKENS_PER_PASS,
+        RECOMPUTE,
     ],
     rules: &[],
 };

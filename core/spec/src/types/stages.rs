@@ -294,8 +294,12 @@ pub struct Learning {
     pub optimizer: Optimizer,
     /// How far the router's selection bias moves after an optimiser step (DeepSeek-V3 report, 2.1.2). Default 0.001.
     pub router_bias_step: f64,
+    /// The factor of the sequence-wise balance loss of each layer of experts; `None`: no such loss.
+    pub balance_loss: Option<f64>,
     /// The most tokens in one forward pass: memory only, it changes no number. Default 16384.
     pub tokens_per_pass: usize,
+    /// Layers are computed again in the backward pass: memory only, it changes no number. Default false.
+    pub recompute: bool,
 }
 
 /// `type = "sft"`: on the rows' responses, or on completions that were kept.
