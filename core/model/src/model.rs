@@ -250,12 +250,8 @@ impl Model {
 
     /// The number of parameters, and of those that one token is multiplied with.
     pub fn parameter_count(&self) -> (usize, usize) {
-        let all = self.weights.iter().map(|(_, param)| param.elem_count()).sum();
-        let idle = self
-            .config
-            .expert_layers()
-            .map(|experts| 3 * self.config.hidden * experts.width * (experts.router.experts - experts.router.chosen));
-        (all, all - idle.sum::<usize>())
+        let all: usize = self.weights.iter().map(|(_, param)| param.elem_count()).sum();
+        (all, all - self.config.idle_parameters())
     }
 
     /// Whether weight decay applies to a parameter: not to norms, not to biases.

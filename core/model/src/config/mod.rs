@@ -252,6 +252,12 @@ impl Config {
         self.json.get("num_nextn_predict_layers").and_then(Value::as_u64).unwrap_or(0) as usize
     }
 
+    /// The number of parameters that a token is not multiplied with: those of the experts that it does not take.
+    pub fn idle_parameters(&self) -> usize {
+        let idle = |experts: &Experts| experts.width * (experts.router.experts - experts.router.chosen);
+        3 * self.hidden * self.expert_layers().map(idle).sum::<usize>()
+    }
+
     /// The mixture-of-experts layers.
     pub fn expert_layers(&self) -> impl Iterator<Item = &Experts> {
         self.feed_forward.iter().filter_map(|part| match part {

@@ -1,6 +1,7 @@
 //! Whole models against transformers' numbers, against themselves, and against damaged folders.
 
 mod bad_input;
+mod hub;
 mod learning;
 mod parity;
 mod sampling;
