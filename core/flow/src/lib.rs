@@ -10,6 +10,7 @@
 //! stands in `learn`, what a token's probability is in `model`, what a verdict is in `host`, what is durable in `record`.
 //! The speed and the order of threads must never show in a result.
 
+pub mod bench;
 mod drive;
 mod environment;
 mod error;

@@ -17,7 +17,13 @@ fn main() {
 }
 
 /// Rows, inner width, outer width.
-const SHAPES: [(usize, usize, usize); 8] = [
+const SHAPES: [(usize, usize, usize); 14] = [
+    (1, 512, 3072),
+    (16, 512, 3072),
+    (64, 512, 3072),
+    (64, 512, 4096),
+    (2048, 512, 3072),
+    (2048, 1536, 512),
     (16, 128, 128),
     (256, 128, 128),
     (256, 128, 512),

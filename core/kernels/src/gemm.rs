@@ -4,15 +4,20 @@
 //! C holds. C goes through memory between blocks of k, which changes no bit. B is read in panels of 32 columns, either
 //! packed (`[k][32]`, the last panel padded) or in place; A is read in place with any strides.
 
-use crate::pool;
+use std::ops::Range;
+
+use crate::math::{for_lanes, load, store};
 use crate::simd::{Lanes, dispatch};
+use crate::{pool, scratch};
 
 /// The width of a panel.
 pub(crate) const PANEL: usize = 32;
-/// How much of k a pass over a block of C covers: a panel's part stays in the first-level cache.
-const DEPTH: usize = 256;
-/// The most rows of C in a task: A's part stays in the second-level cache.
-const ROWS: usize = 192;
+/// How much of k a pass over a block of C covers: A's part of a block stays in the second-level cache.
+const DEPTH: usize = 512;
+/// The most rows of C in a task: A's part stays in the second-level cache. More of them would read B less often.
+const ROWS: usize = 252;
+/// Panels from which on A is worth being packed, and rows from which on a panel is: each is read so often.
+const PACK: (usize, usize) = (4, 24);
 /// Multiply-adds below which a second thread costs more than it gives.
 const WORTH: usize = 1 << 18;
 
@@ -66,8 +71,8 @@ impl Product {
 /// A block of one product's C: what a task computes.
 struct Block {
     product: usize,
-    rows: std::ops::Range<usize>,
-    panels: std::ops::Range<usize>,
+    rows: Range<usize>,
+    panels: Range<usize>,
 }
 
 /// Shares products with the compute threads.
@@ -92,19 +97,23 @@ pub(crate) unsafe fn run(products: &[Product]) {
     let threads = if work < WORTH { 1 } else { pool::threads() };
     if threads == 1 {
         for product in products {
-            // SAFETY: the caller's.
-            unsafe { whole(product) };
+            for row in (0..product.m).step_by(ROWS) {
+                // SAFETY: the caller's.
+                unsafe { block(product, &(row..product.m.min(row + ROWS)), &(0..product.n.div_ceil(PANEL))) };
+            }
         }
         return;
     }
-    let share = work / (2 * threads) + 1;
+    // Twice as many tasks as would do: threads that wait for the last one lose half a task on average.
+    let share = work / (8 * threads) + 1;
     let mut blocks = Vec::new();
     for (index, product) in products.iter().enumerate() {
         let panels = product.n.div_ceil(PANEL);
         let parts = (product.m * product.n * product.k).div_ceil(share);
-        let height = product.m.div_ceil(parts).next_multiple_of(12).clamp(24, ROWS);
+        // Every block of rows reads its panels again, from memory if B is a large weight: columns are cut first.
+        let height = product.m.div_ceil(product.m.div_ceil(ROWS)).next_multiple_of(12);
         let rows = product.m.div_ceil(height);
-        let width = if rows >= parts { panels } else { panels.div_ceil(parts.div_ceil(rows)) };
+        let width = panels.div_ceil(parts.div_ceil(rows));
         for row in (0..product.m).step_by(height) {
             for panel in (0..panels).step_by(width) {
                 let (rows, panels) = (row..product.m.min(row + height), panel..panels.min(panel + width));
@@ -116,11 +125,11 @@ pub(crate) unsafe fn run(products: &[Product]) {
     pool::run(blocks.len(), |task| {
         let Block { product, rows, panels } = &blocks[task];
         // SAFETY: the caller's; blocks of one product are disjoint.
-        unsafe { block(shared.get(*product), rows.start, rows.end, panels.start, panels.end) };
+        unsafe { block(shared.get(*product), rows, panels) };
     });
 }
 
-/// Computes one product on this thread.
+/// Computes one product on this thread, copying nothing: for small ones.
 ///
 /// # Safety
 /// As for [`run`].
@@ -128,52 +137,113 @@ pub(crate) unsafe fn whole(product: &Product) {
     let panels = product.n.div_ceil(PANEL);
     for row in (0..product.m).step_by(ROWS) {
         // SAFETY: the caller's.
-        unsafe { block(product, row, product.m.min(row + ROWS), 0, panels) };
+        unsafe { block_of(product, row..product.m.min(row + ROWS), 0..panels, Copies::NONE) };
     }
 }
 
+/// Computes rows `top..bottom` and panels `left..right` of C, with packed copies of what is read often and lies apart.
+///
+/// # Safety
+/// As for [`run`].
+unsafe fn block(product: &Product, rows: &Range<usize>, panels: &Range<usize>) {
+    let (height, depth) = (rows.len(), DEPTH.min(product.k));
+    let a = if panels.len() >= PACK.0 && height >= PACK.1 { height.next_multiple_of(12) * depth } else { 0 };
+    let b = if product.b.row != PANEL && height >= PACK.1 { PANEL * depth } else { 0 };
+    scratch::with([a, b], |[a, b]| {
+        // SAFETY: the caller's.
+        unsafe {
+            block_of(
+                product,
+                rows.clone(),
+                panels.clone(),
+                Copies { a: a.as_mut_ptr(), of_a: !a.is_empty(), b: b.as_mut_ptr(), of_b: !b.is_empty() },
+            )
+        }
+    });
+}
+
+/// Room for copies of a part of A (tiles of rows, k by k) and of one panel of B, where they are worth it.
+#[derive(Clone, Copy)]
+struct Copies {
+    a: *mut f32,
+    of_a: bool,
+    b: *mut f32,
+    of_b: bool,
+}
+
+impl Copies {
+    const NONE: Self = Self { a: std::ptr::null_mut(), of_a: false, b: std::ptr::null_mut(), of_b: false };
+}
+
 dispatch! {
-    /// Computes rows `top..bottom` and panels `left..right` of C.
+    /// Computes a block of C.
     ///
     /// # Safety
-    /// As for [`run`].
-    unsafe fn block(product: &Product, top: usize, bottom: usize, left: usize, right: usize) = block_lanes
+    /// As for [`run`]; copies have room for the block.
+    unsafe fn block_of(product: &Product, rows: Range<usize>, panels: Range<usize>, copies: Copies) = block_lanes
 }
 
 #[inline(always)]
-unsafe fn block_lanes<L: Lanes>(product: &Product, top: usize, bottom: usize, left: usize, right: usize) {
+unsafe fn block_lanes<L: Lanes>(product: &Product, rows: Range<usize>, panels: Range<usize>, copies: Copies) {
     let Product { n, k, a, a_row, a_k, b, c, c_row, accumulate, .. } = *product;
     let mut from = 0;
     loop {
         let depth = DEPTH.min(k - from);
         let add = accumulate || from > 0;
-        for panel in left..right {
+        if copies.of_a {
+            // SAFETY: rows and k lie within A, and the copy has room for whole tiles.
+            unsafe {
+                let a = a.add(rows.start * a_row + from * a_k);
+                pack_tiles::<L>(rows.len(), depth, a, a_row, a_k, copies.a);
+            }
+        }
+        for panel in panels.clone() {
             let mut column = panel * PANEL;
             let end = n.min(column + PANEL);
             // SAFETY: offsets within what the caller vouches for.
-            let mut panel_b = unsafe { b.start.add(panel * b.panel + from * b.row) };
+            let (mut panel_b, b_row) = unsafe {
+                let panel_b = b.start.add(panel * b.panel + from * b.row);
+                if copies.of_b {
+                    copy_panel::<L>(depth, end - column, panel_b, b.row, copies.b);
+                    (copies.b.cast_const(), PANEL)
+                } else {
+                    (panel_b, b.row)
+                }
+            };
+            // The next panel comes from memory while this one is computed with, a part of it with each tile.
+            let next = b.start.wrapping_add((panel + 1) * b.panel + from * b.row);
+            let ahead = b.row == PANEL && panel + 1 < panels.end;
+            let next_row = if ahead { PANEL.div_ceil(rows.len().div_ceil(L::ROWS)) } else { 0 };
             while column < end {
                 let columns = (end - column).min(16 * L::WIDE);
-                let mut row = top;
-                while row < bottom {
-                    let rows = (bottom - row).min(L::ROWS);
+                let mut row = rows.start;
+                while row < rows.end {
+                    let count = (rows.end - row).min(L::ROWS);
+                    let done = row - rows.start;
                     // SAFETY: as above; rows and columns end where C does.
                     unsafe {
+                        let (a, a_row, a_k) = if copies.of_a {
+                            (copies.a.add(done * depth).cast_const(), 1, L::ROWS)
+                        } else {
+                            (a.add(row * a_row + from * a_k), a_row, a_k)
+                        };
                         let tile = Tile {
                             k: depth,
-                            a: a.add(row * a_row + from * a_k),
+                            a,
                             a_row,
                             a_k,
                             b: panel_b,
-                            b_row: b.row,
+                            b_row,
                             c: c.add(row * c_row + column),
                             c_row,
                             columns,
                             add,
+                            next: if ahead { next.wrapping_add(done / L::ROWS * depth * next_row) } else { panel_b },
+                            next_row,
                         };
-                        tile_of::<L>(rows, &tile);
+                        if copies.of_a { tile_of::<L, true>(count, &tile) } else { tile_of::<L, false>(count, &tile) }
                     }
-                    row += rows;
+                    row += count;
                 }
                 column += columns;
                 panel_b = panel_b.wrapping_add(columns);
@@ -182,6 +252,45 @@ unsafe fn block_lanes<L: Lanes>(product: &Product, top: usize, bottom: usize, le
         from += depth;
         if from >= k {
             break;
+        }
+    }
+}
+
+/// Copies `m` rows of A to tiles of as many rows as fit the registers, k by k within a tile. The last tile's missing rows
+/// are left as they are: no product reads them.
+#[inline(always)]
+unsafe fn pack_tiles<L: Lanes>(m: usize, k: usize, a: *const f32, a_row: usize, a_k: usize, out: *mut f32) {
+    for top in (0..m).step_by(L::ROWS) {
+        let rows = L::ROWS.min(m - top);
+        // SAFETY: the caller's; a tile has room for L::ROWS * k.
+        unsafe {
+            let (a, out) = (a.add(top * a_row), out.add(top * k));
+            if a_row == 1 {
+                for step in 0..k {
+                    L::store_n(out.add(step * L::ROWS), L::load_n(a.add(step * a_k), rows), rows);
+                }
+            } else {
+                // Small squares keep both sides in cache lines that are there already.
+                for first in (0..k).step_by(16) {
+                    for row in 0..rows {
+                        for step in first..k.min(first + 16) {
+                            *out.add(step * L::ROWS + row) = *a.add(row * a_row + step * a_k);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Copies `k` rows of `columns` to a packed panel.
+#[inline(always)]
+unsafe fn copy_panel<L: Lanes>(k: usize, columns: usize, b: *const f32, b_row: usize, out: *mut f32) {
+    for step in 0..k {
+        // SAFETY: the caller's; the panel has room for 32 columns in each row.
+        unsafe {
+            let (from, to) = (b.wrapping_add(step * b_row), out.add(step * PANEL));
+            for_lanes!(columns, |i, count| store::<L>(to.add(i), load::<L>(from.add(i), count), count));
         }
     }
 }
@@ -198,21 +307,24 @@ struct Tile {
     c_row: usize,
     columns: usize,
     add: bool,
+    /// What is fetched into the caches meanwhile, and how far that goes on with each k.
+    next: *const f32,
+    next_row: usize,
 }
 
 /// Picks the instance for the number of rows and of columns.
 #[inline(always)]
-unsafe fn tile_of<L: Lanes>(rows: usize, tile: &Tile) {
+unsafe fn tile_of<L: Lanes, const PACKED: bool>(rows: usize, tile: &Tile) {
     macro_rules! pick {
         ($($rows:literal)*) => {
             match rows {
                 $($rows if $rows <= L::ROWS => unsafe {
                     // SAFETY: the caller's.
                     match (tile.columns > 16, tile.columns % 16 == 0) {
-                        (false, true) => tile_lanes::<L, $rows, 1, true>(tile),
-                        (false, false) => tile_lanes::<L, $rows, 1, false>(tile),
-                        (true, true) if L::WIDE > 1 => tile_lanes::<L, $rows, 2, true>(tile),
-                        (true, false) if L::WIDE > 1 => tile_lanes::<L, $rows, 2, false>(tile),
+                        (false, true) => tile_lanes::<L, $rows, 1, true, PACKED>(tile),
+                        (false, false) => tile_lanes::<L, $rows, 1, false, PACKED>(tile),
+                        (true, true) if L::WIDE > 1 => tile_lanes::<L, $rows, 2, true, PACKED>(tile),
+                        (true, false) if L::WIDE > 1 => tile_lanes::<L, $rows, 2, false, PACKED>(tile),
                         _ => {}
                     }
                 },)*
@@ -226,8 +338,9 @@ unsafe fn tile_of<L: Lanes>(rows: usize, tile: &Tile) {
 /// The micro-kernel: `R` rows by `W` vectors, of which the last is whole or has the rest of the columns.
 #[expect(clippy::needless_range_loop, reason = "rows and columns are registers")]
 #[inline(always)]
-unsafe fn tile_lanes<L: Lanes, const R: usize, const W: usize, const WHOLE: bool>(tile: &Tile) {
-    let Tile { k, a, a_row, a_k, b, b_row, c, c_row, columns, add } = *tile;
+unsafe fn tile_lanes<L: Lanes, const R: usize, const W: usize, const WHOLE: bool, const PACKED: bool>(tile: &Tile) {
+    let Tile { k, a, a_row, a_k, b, b_row, c, c_row, columns, add, next, next_row } = *tile;
+    let (a_row, a_k) = if PACKED { (1, L::ROWS) } else { (a_row, a_k) };
     let rest = columns - 16 * (W - 1);
     // SAFETY: rows, columns and k lie within what `run`'s caller vouches for.
     unsafe {
@@ -242,7 +355,10 @@ unsafe fn tile_lanes<L: Lanes, const R: usize, const W: usize, const WHOLE: bool
         }
         let mut b = b;
         let mut a = a;
+        let mut next = next;
         for _ in 0..k {
+            L::prefetch(next);
+            next = next.wrapping_add(next_row);
             let mut columns = [L::splat(0.0); W];
             for wide in 0..W {
                 let p = b.add(16 * wide);

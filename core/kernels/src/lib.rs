@@ -17,6 +17,7 @@
 //! The composed twins in [`ops::slow`] serve other devices, and tests hold the fused operations against them.
 
 mod gemm;
+pub mod machine;
 pub mod math;
 pub mod memory;
 pub mod ops;

@@ -93,8 +93,21 @@ dispatch! {
     ) = update_lanes
 }
 
+/// Elements of a part of a sum; the parts are added in their order, so that no bit depends on who computed them.
+const PART: usize = 1 << 16;
+
 /// The sum of squares, in f64, by one fixed tree.
 pub fn sum_of_squares(x: &[f32]) -> f64 {
+    let mut parts = vec![0.0f64; x.len().div_ceil(PART)];
+    let each: Vec<std::sync::Mutex<&mut f64>> = parts.iter_mut().map(std::sync::Mutex::new).collect();
+    pool::run(each.len(), |part| {
+        let sum = part_of_squares(&x[part * PART..x.len().min((part + 1) * PART)]);
+        **each[part].lock().unwrap_or_else(std::sync::PoisonError::into_inner) = sum;
+    });
+    parts.iter().sum()
+}
+
+fn part_of_squares(x: &[f32]) -> f64 {
     let mut lanes = [0.0f64; 16];
     let (whole, rest) = x.as_chunks::<16>();
     for x in whole {
@@ -102,4 +115,16 @@ pub fn sum_of_squares(x: &[f32]) -> f64 {
     }
     lanes.iter_mut().zip(rest).for_each(|(lane, x)| *lane += f64::from(*x) * f64::from(*x));
     lanes.iter().sum()
+}
+
+/// Whether every element is a number, and not infinite.
+pub fn is_finite(x: &[f32]) -> bool {
+    let finite = std::sync::atomic::AtomicBool::new(true);
+    pool::run_ranges(x.len(), PART, |range| {
+        // Without an early end the loop is vectors of eight or sixteen.
+        if !x[range].iter().fold(true, |finite, x| finite & x.is_finite()) {
+            finite.store(false, std::sync::atomic::Ordering::Relaxed);
+        }
+    });
+    finite.into_inner()
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::gemm::{PANEL, pack_rows, packed_len};
 use crate::ops::{Shared, read};
-use crate::optim::sum_of_squares;
+use crate::optim::{is_finite, sum_of_squares};
 use crate::pool;
 use candle_core::backprop::GradStore;
 
@@ -264,7 +264,7 @@ impl Param {
 
     /// Whether every element of the value is finite; only looked at on the CPU.
     pub fn is_finite(&self) -> bool {
-        read(self.inner.var.as_tensor()).map_or(true, |values| values.iter().all(|value| value.is_finite()))
+        read(self.inner.var.as_tensor()).map_or(true, |values| is_finite(&values))
     }
 
     /// The sum of squares of the gradient, in f64; `None` if nothing has arrived since [`Param::zero_grad`].

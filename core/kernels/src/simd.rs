@@ -78,6 +78,8 @@ pub(crate) trait Lanes: Copy {
     unsafe fn select_lt(a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V;
     /// Adds the low bits of `n` to the exponent of `p`.
     unsafe fn add_exponent(p: Self::V, n: Self::V) -> Self::V;
+    /// Asks for the cache line of an address, which need not be valid.
+    unsafe fn prefetch(p: *const f32);
 }
 
 /// Plain Rust, for any processor.
@@ -155,6 +157,8 @@ impl Lanes for Portable {
     unsafe fn add_exponent(p: Self::V, n: Self::V) -> Self::V {
         map2(p, n, |p, n| f32::from_bits(p.to_bits().wrapping_add(n.to_bits() << 23)))
     }
+    #[inline(always)]
+    unsafe fn prefetch(_: *const f32) {}
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -261,6 +265,10 @@ mod x86 {
                 )
             }
         }
+        #[inline(always)]
+        unsafe fn prefetch(p: *const f32) {
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+        }
     }
 
     /// One 512-bit register.
@@ -337,7 +345,23 @@ mod x86 {
                 _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p), n))
             }
         }
+        #[inline(always)]
+        unsafe fn prefetch(p: *const f32) {
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+        }
     }
+}
+
+/// Asks for the cache lines of values that are read soon.
+#[inline(always)]
+pub(crate) fn prefetch(values: &[f32]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in values.chunks(16) {
+        // SAFETY: every x86-64 processor has the instruction, and the address is valid.
+        unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(line.as_ptr().cast()) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = values;
 }
 
 /// Adds the lanes by the fixed tree: pairwise over 8, 4, 2, 1.

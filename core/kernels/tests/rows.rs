@@ -232,8 +232,7 @@ fn route_is_its_twin() {
 #[test]
 fn balance_is_its_twin() {
     for (sigmoid, lengths) in [(true, vec![1, 30, 9]), (false, vec![40]), (true, vec![0, 40])] {
-        let router =
-            Router { experts: 8, chosen: 3, groups: 1, groups_kept: 1, sigmoid, normalize: true, scale: 1.0 };
+        let router = Router { experts: 8, chosen: 3, groups: 1, groups_kept: 1, sigmoid, normalize: true, scale: 1.0 };
         let logits = (tensor(1, (40, 8)) * 3.0).unwrap();
         let segments = segments(&lengths);
         // A few expert ids only, so that the load is uneven.

@@ -133,6 +133,24 @@ impl Model {
             Config::from_json(&read(config_json)?).map_err(|error| Error::file(config_json, error.to_string()))?;
         let tokenizer = Tokenizer::from_file(tokenizer_json)?;
         let extras = Extras { template: chat_template.map(read).transpose()?, ..Extras::default() };
+        Self::with_random_weights(config, tokenizer, extras, key, device)
+    }
+
+    /// A model with random weights, as [`Model::init`] makes it, of a config and a tokenizer that need no files.
+    ///
+    /// # Errors
+    /// A tokenizer with more tokens than the config has.
+    pub fn random(config: Config, tokenizer: Tokenizer, key: RngKey, device: &Device) -> Result<Self> {
+        Self::with_random_weights(config, tokenizer, Extras::default(), key, device)
+    }
+
+    fn with_random_weights(
+        config: Config,
+        tokenizer: Tokenizer,
+        extras: Extras,
+        key: RngKey,
+        device: &Device,
+    ) -> Result<Self> {
         let random = Random { key, deviation: config.initializer_range };
         Self::assemble(config, tokenizer, extras, device, &mut |entry| entry.param(random.gather(entry)?, device))
     }

@@ -12,6 +12,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+#[global_allocator]
+static ALLOCATOR: kernels::memory::Allocator = kernels::memory::Allocator::new();
+
 /// Teach language models to reason by reinforcement learning with verifiable rewards.
 #[derive(Parser)]
 #[command(version, arg_required_else_help = true)]
@@ -34,6 +37,8 @@ enum Command {
     Run(commands::run::Args),
     /// Go on with a run that was interrupted.
     Resume(commands::resume::Args),
+    /// Measure how fast a model samples and learns on this machine.
+    Bench(commands::bench::Args),
     /// Train a tokenizer from a dataset.
     Tokenizer(commands::tokenizer::Args),
     /// Print the JSON Schema of pipeline files.
@@ -51,6 +56,7 @@ fn main() -> ExitCode {
         Command::Validate(args) => commands::validate::run(&args),
         Command::Run(args) => commands::run::run(&args),
         Command::Resume(args) => commands::resume::run(&args),
+        Command::Bench(args) => commands::bench::run(&args),
         Command::Tokenizer(args) => commands::tokenizer::run(&args),
         Command::Schema => commands::schema(),
     };

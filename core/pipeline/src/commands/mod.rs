@@ -1,5 +1,6 @@
 //! One file a subcommand.
 
+pub mod bench;
 pub mod resume;
 pub mod run;
 pub mod tokenizer;

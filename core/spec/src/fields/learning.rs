@@ -35,17 +35,7 @@ const RECOMPUTE: Field = default(
 pub(super) static SFT: Fields = Fields {
     name: "sft",
     doc: "Supervised fine-tuning: on the rows' responses, or on completions that were kept.",
-    fields: &[
-        TYPE,
-        INPUTS,
-        MODEL,
-        MINIBATCHES,
-        OPTIMIZER,
-        ROUTER_BIAS_STEP,
-        BALANCE_LOSS,
-        TOKENS_PER_PASS,
-        RECOMPUTE,
-    ],
+    fields: &[TYPE, INPUTS, MODEL, MINIBATCHES, OPTIMIZER, ROUTER_BIAS_STEP, BALANCE_LOSS, TOKENS_PER_PASS, RECOMPUTE],
     rules: &[],
 };
 

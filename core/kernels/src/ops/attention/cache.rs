@@ -1,9 +1,13 @@
 //! Keys and values that were seen before.
 
+use std::sync::{Mutex, PoisonError};
+
 use candle_core::{Result, Tensor, bail};
 
+use super::Segment;
 use super::kernel::Sizes;
 use crate::gemm::PANEL;
+use crate::pool;
 
 /// The keys and values that one layer has seen, by slot.
 pub struct LayerCache {
@@ -108,36 +112,39 @@ impl LayerCache {
         Ok(())
     }
 
-    /// Appends rows of keys `[rows, groups, dk]` and of values, which are the first `dv` elements of each group of
-    /// `value_width` in `[rows, groups, value_width]`.
-    pub(super) fn append_rows(
+    /// Appends each segment's rows of keys `[T, groups, dk]` and of values, which are the first `dv` elements of each group of
+    /// `value_width` in `[T, groups, value_width]`, to its slot.
+    pub(super) fn append_segments(
         &mut self,
-        slot: usize,
         &Sizes { groups, dk, dv, .. }: &Sizes,
+        segments: &[Segment],
         keys: &[f32],
-        values: &[f32],
-        value_width: usize,
+        (values, value_width): (&[f32], usize),
     ) -> Result<()> {
-        let rows = keys.len() / (groups * dk);
-        self.check(slot, rows, groups, dk, dv)?;
-        let needed = self.panels(self.slots[slot].len + rows);
-        let slot = &mut self.slots[slot];
-        if slot.composed.is_some() {
-            bail!("attention: this slot was filled by composed operations");
+        let mut slots: Vec<Option<&mut Slot>> = Vec::new();
+        for segment in segments {
+            self.check(segment.slot, segment.len, groups, dk, dv)?;
+            if self.slots[segment.slot].composed.is_some() {
+                bail!("attention: this slot was filled by composed operations");
+            }
         }
-        if slot.keys.len() < needed {
-            slot.keys.resize(needed, 0.0);
+        slots.extend(self.slots.iter_mut().map(Some));
+        let mut tasks = Vec::with_capacity(segments.len());
+        for segment in segments {
+            let Some(slot) = slots[segment.slot].take() else {
+                bail!("attention: two segments are for slot {}", segment.slot);
+            };
+            tasks.push(Mutex::new((slot, segment)));
         }
-        slot.values.truncate(slot.len * groups * dv);
-        for (row, key) in keys.chunks(groups * dk).enumerate() {
-            let (panel, lane) = ((slot.len + row) / PANEL, (slot.len + row) % PANEL);
-            let columns = slot.keys[panel * groups * dk * PANEL..][..groups * dk * PANEL].chunks_mut(PANEL);
-            columns.zip(key).for_each(|(column, x)| column[lane] = *x);
-        }
-        for value in values.chunks(value_width) {
-            slot.values.extend_from_slice(&value[..dv]);
-        }
-        slot.len += rows;
+        let grain = GRAIN.div_ceil((keys.len() / segments.len().max(1)).max(1));
+        pool::run_ranges(tasks.len(), grain, |range| {
+            for task in &tasks[range] {
+                let (slot, segment) = &mut *task.lock().unwrap_or_else(PoisonError::into_inner);
+                let rows =
+                    |width: usize| segment.start * groups * width..(segment.start + segment.len) * groups * width;
+                slot.append((groups, dk, dv), &keys[rows(dk)], &values[rows(value_width)], value_width);
+            }
+        });
         Ok(())
     }
 
@@ -156,3 +163,26 @@ impl LayerCache {
         Ok(grown)
     }
 }
+
+impl Slot {
+    /// Appends rows of keys and values.
+    fn append(&mut self, (groups, dk, dv): (usize, usize, usize), keys: &[f32], values: &[f32], value_width: usize) {
+        let needed = (self.len + keys.len() / (groups * dk)).div_ceil(PANEL) * PANEL * groups * dk;
+        if self.keys.len() < needed {
+            self.keys.resize(needed, 0.0);
+        }
+        self.values.truncate(self.len * groups * dv);
+        for key in keys.chunks(groups * dk) {
+            let (panel, lane) = (self.len / PANEL, self.len % PANEL);
+            let columns = self.keys[panel * groups * dk * PANEL..][..groups * dk * PANEL].chunks_mut(PANEL);
+            columns.zip(key).for_each(|(column, x)| column[lane] = *x);
+            self.len += 1;
+        }
+        for value in values.chunks(value_width) {
+            self.values.extend_from_slice(&value[..dv]);
+        }
+    }
+}
+
+/// Elements below which a second thread costs more than it gives.
+const GRAIN: usize = 1 << 12;

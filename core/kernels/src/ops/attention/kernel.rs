@@ -9,7 +9,7 @@ use crate::gemm::{self, PANEL, Panels, Product, pack_rows, packed_len};
 use crate::math::{dot, exp_lanes, for_lanes, load, store};
 use crate::ops::node::Shared;
 use crate::scratch;
-use crate::simd::{Lanes, dispatch, max_lanes, sum_lanes};
+use crate::simd::{Lanes, dispatch, max_lanes, prefetch, sum_lanes};
 
 /// Keys in a block: whole panels.
 const BLOCK: usize = 2 * PANEL;
@@ -78,13 +78,26 @@ impl<'a> Keys<'a> {
         Panels { start: panels[from / PANEL * self.panel..].as_ptr(), row: PANEL, panel: self.panel }
     }
 
+    /// Asks for the cached keys and values of block `from..end`, which the caller needs next.
+    fn fetch(&self, sizes: &Sizes, from: usize, end: usize) {
+        let Some(panels) = self.panels.filter(|_| from < end) else { return };
+        let last = end.min(from + BLOCK);
+        for panel in from / PANEL..last.div_ceil(PANEL) {
+            prefetch(&panels[panel * self.panel..][..sizes.dk * PANEL]);
+        }
+        for token in from..last {
+            prefetch(&self.values[token * self.value_row..][..sizes.dv]);
+        }
+    }
+
     /// The values of block `from..` as they lie.
     fn values(&self, from: usize) -> *const f32 {
         self.values[from * self.value_row..].as_ptr()
     }
 }
 
-/// Where rows (a token's head) lie: a group of all heads is one run of rows, otherwise each head is a run of its own.
+/// Where rows (a token's head) lie: all heads of a group are one run of rows where they are the only rows of their tokens
+/// or where there is one token; otherwise each head is a run of its own.
 #[derive(Clone, Copy)]
 struct Rows {
     /// Runs, and heads of a token in each.
@@ -98,10 +111,11 @@ struct Rows {
 }
 
 impl Rows {
-    fn of(sizes: &Sizes, group: usize) -> Self {
+    fn of(sizes: &Sizes, group: usize, segment: &Segment) -> Self {
         let heads = sizes.heads / sizes.groups;
-        let (runs, per_token) = if sizes.groups == 1 { (1, heads) } else { (heads, 1) };
-        let stride = if sizes.groups == 1 { 1 } else { sizes.heads };
+        let one_run = sizes.groups == 1 || segment.len == 1;
+        let (runs, per_token) = if one_run { (1, heads) } else { (heads, 1) };
+        let stride = if one_run { 1 } else { sizes.heads };
         Self { runs, per_token, tokens: (ROWS / per_token).max(1), first_head: group * heads, stride }
     }
 
@@ -125,7 +139,7 @@ pub(super) unsafe fn forward(
     state: Shared,
 ) {
     let Sizes { dk, dv, scale, .. } = *sizes;
-    let rows = Rows::of(sizes, group);
+    let rows = Rows::of(sizes, group, segment);
     let most = rows.tokens * rows.per_token;
     let total = keys.first + segment.len;
     let packed = if keys.panels.is_some() { 0 } else { packed_len(dk, total) };
@@ -140,6 +154,9 @@ pub(super) unsafe fn forward(
                 let head = rows.at(sizes, segment.start + start, run);
                 for from in (0..end).step_by(BLOCK) {
                     let n = BLOCK.min(end - from);
+                    if run == 0 && start == 0 {
+                        keys.fetch(sizes, from + BLOCK, end);
+                    }
                     // SAFETY: the caller's sizes; scratch has room for a tile.
                     unsafe {
                         let q = q.add(head * dk);
@@ -295,7 +312,7 @@ pub(super) unsafe fn backward(
     to: Gradients,
 ) {
     let Sizes { groups, dk, dv, scale, .. } = *sizes;
-    let rows = Rows::of(sizes, group);
+    let rows = Rows::of(sizes, group, segment);
     let most = rows.tokens * rows.per_token;
     let key_row = groups * dk;
     let lengths = [packed_len(dk, segment.len), packed_len(dv, segment.len), most * BLOCK, most * BLOCK];

@@ -151,11 +151,7 @@ fn run(
 ) -> Result<(Vec<f32>, Vec<f32>)> {
     let Sizes { tokens, heads, groups, dk, dv, .. } = *sizes;
     if let Some(cache) = cache.as_deref_mut() {
-        for &Segment { start, len, slot } in segments {
-            let rows = |width: usize| start * groups * width..(start + len) * groups * width;
-            let (keys, values) = (&k[rows(dk)], &v[rows(value_width)]);
-            cache.append_rows(slot, sizes, keys, values, value_width)?;
-        }
+        cache.append_segments(sizes, segments, k, (v, value_width))?;
     }
     let cache = cache.as_deref();
     let mut state = vec![0.0; 2 * tokens * heads];
