@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use base::{Diagnostic, RngKey, Span};
-use candle_core::Device;
+use candle_core::{DType, Device};
 use host::{Configured, Host, World};
 use indexmap::IndexMap;
 use model::Model;
@@ -91,13 +91,13 @@ pub(crate) fn prepare<'a>(phase: &Phase<'a>, takeover: &Takeover, host: &Host) -
 /// The models of a pipeline, by name.
 fn models(pipeline: &Pipeline, takeover: &Takeover) -> Result<IndexMap<String, Arc<Model>>, Error> {
     let load = |(name, model): (&String, &spec::Model)| {
-        let device = device(model.device)?;
+        let (device, dtype) = (device(model.device)?, dtype(model.dtype));
         let folder = takeover.model.as_ref().filter(|_| initialised_model(pipeline) == Some(name));
         let loaded = match (folder, &model.source) {
-            (Some(folder), _) | (None, ModelSource::Path(folder)) => Model::load(folder, &device),
+            (Some(folder), _) | (None, ModelSource::Path(folder)) => Model::load(folder, &device, dtype),
             (None, ModelSource::Init { config, tokenizer, chat_template }) => {
                 let key = RngKey::new(pipeline.seed, "init").derive(name);
-                Model::init(config, tokenizer, chat_template.as_deref(), key, &device)
+                Model::init(config, tokenizer, chat_template.as_deref(), key, &device, dtype)
             }
         };
         let model = loaded.map_err(|error| Error::Model(format!("model `{name}`: {error}")))?;
@@ -285,11 +285,18 @@ fn require_room(owner: &str, max_tokens: usize, model: &Model, span: &Span) -> R
     Err(Error::Environment(vec![Diagnostic::error("max-tokens", message).at(span.clone(), context)]))
 }
 
+fn dtype(dtype: spec::Dtype) -> DType {
+    match dtype {
+        spec::Dtype::F32 => DType::F32,
+        spec::Dtype::Bf16 => DType::BF16,
+    }
+}
+
 fn device(device: spec::Device) -> Result<Device, Error> {
     match device {
         spec::Device::Cpu => Ok(Device::Cpu),
-        spec::Device::Auto => Ok(Device::cuda_if_available(0).unwrap_or(Device::Cpu)),
-        spec::Device::Cuda => Device::new_cuda(0).map_err(|error| {
+        spec::Device::Auto => Ok(kernels::gpu().unwrap_or(Device::Cpu)),
+        spec::Device::Cuda => kernels::gpu().map_err(|error| {
             Error::Model(format!(
                 "no CUDA device can be used: {error}; build with `--features cuda`, or say `device = \"cpu\"`"
             ))

@@ -1,4 +1,4 @@
-//! Fused tensor operations with their gradients, for the CPU and (composed of candle's own) for CUDA.
+//! Fused tensor operations with their gradients, for the CPU and for NVIDIA GPUs (feature `cuda`).
 //!
 //! This crate knows candle, threads and instruction sets. It must never know a model, a tokenizer, a file or a
 //! loss: an operation here has shapes and numbers, and nobody to please.
@@ -14,8 +14,12 @@
 //! So a token sampled with a cache has the same bits as the same token in a packed batch, and splitting a batch into
 //! passes of whole sequences changes no bit of a gradient.
 //!
-//! The composed twins in [`ops::slow`] serve other devices, and tests hold the fused operations against them.
+//! On a GPU numbers repeat on the same GPU, driver and libraries; nothing more is promised there.
+//!
+//! The composed twins in [`ops::slow`] serve what is neither, and tests hold the fused operations against them.
 
+#[cfg(feature = "cuda")]
+mod cuda;
 mod gemm;
 pub mod machine;
 pub mod math;
@@ -36,6 +40,17 @@ extern crate self as kernels; // what the tests share names the crate from outsi
 mod common;
 
 pub use candle_core::Result;
+#[cfg(feature = "cuda")]
+pub use cuda::device as gpu;
 pub use param::Param;
 pub use recompute::recompute;
 pub use tape::backward;
+
+/// The first NVIDIA GPU.
+///
+/// # Errors
+/// Always: this program was built without the feature `cuda`.
+#[cfg(not(feature = "cuda"))]
+pub fn gpu() -> Result<candle_core::Device> {
+    candle_core::bail!("this program was built without the feature `cuda`")
+}

@@ -1,5 +1,10 @@
 //! Fused arithmetic of an optimiser.
 
+#[cfg(feature = "cuda")]
+use candle_core::DType;
+use candle_core::{Device, Result, Tensor};
+
+use crate::Param;
 use crate::math::{for_lanes, load, store};
 use crate::ops::Shared;
 use crate::pool;
@@ -26,6 +31,87 @@ pub struct AdamW {
     pub grad_scale: f64,
 }
 
+/// The two moments of a parameter's gradient, where the parameter is.
+pub struct Moments(pub(crate) Place);
+
+/// Where moments are.
+pub(crate) enum Place {
+    Host {
+        mean: Vec<f32>,
+        square: Vec<f32>,
+    },
+    #[cfg(feature = "cuda")]
+    Device {
+        mean: Tensor,
+        square: Tensor,
+    },
+}
+
+impl Moments {
+    /// Zeros, for a parameter that has seen no gradient.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn zeros(param: &Param) -> Result<Self> {
+        #[cfg(feature = "cuda")]
+        if let device @ Device::Cuda(_) = param.value().device() {
+            let zeros = || Tensor::zeros(param.shape(), DType::F32, device);
+            return Ok(Self(Place::Device { mean: zeros()?, square: zeros()? }));
+        }
+        let zeros = || vec![0.0; param.elem_count()];
+        Ok(Self(Place::Host { mean: zeros(), square: zeros() }))
+    }
+
+    /// Mean of gradients and mean of their squares, of so many dimensions, on the CPU.
+    ///
+    /// # Errors
+    /// Other dimensions; the device fails.
+    pub fn tensors(&self, dims: &[usize]) -> Result<[Tensor; 2]> {
+        match &self.0 {
+            Place::Host { mean, square } => {
+                let tensor = |values: &[f32]| Tensor::from_slice(values, dims, &Device::Cpu);
+                Ok([tensor(mean)?, tensor(square)?])
+            }
+            #[cfg(feature = "cuda")]
+            Place::Device { mean, square } => Ok([mean.to_device(&Device::Cpu)?, square.to_device(&Device::Cpu)?]),
+        }
+    }
+
+    /// Takes over what [`Moments::tensors`] gave.
+    ///
+    /// # Errors
+    /// Another dtype than f32; the device fails.
+    pub fn load(&mut self, [from_mean, from_square]: [&Tensor; 2]) -> Result<()> {
+        match &mut self.0 {
+            Place::Host { mean, square } => {
+                *mean = from_mean.flatten_all()?.to_vec1()?;
+                *square = from_square.flatten_all()?.to_vec1()?;
+            }
+            #[cfg(feature = "cuda")]
+            Place::Device { mean, square } => {
+                *mean = from_mean.contiguous()?.to_device(mean.device())?;
+                *square = from_square.contiguous()?.to_device(square.device())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The sum of squares of each parameter's gradient, in f64; `None` for one that none has reached since it was forgotten.
+///
+/// # Errors
+/// The device fails.
+pub fn grad_squares(params: &[&Param]) -> Result<Vec<Option<f64>>> {
+    #[cfg(feature = "cuda")]
+    if params.iter().any(|param| param.value().device().is_cuda()) {
+        let gradients: Vec<_> = params.iter().map(|param| param.grad_on_device()).collect();
+        let found: Vec<Tensor> = gradients.iter().flatten().map(Tensor::contiguous).collect::<Result<_>>()?;
+        let mut sums = crate::cuda::optim::squares(&found)?.into_iter();
+        return Ok(gradients.iter().map(|gradient| gradient.as_ref().and_then(|_| sums.next())).collect());
+    }
+    Ok(params.iter().map(|param| param.grad_squares()).collect())
+}
+
 /// One update, in place: value, first moment `m` and second moment `v`, all of one length.
 ///
 /// # Panics
@@ -33,16 +119,7 @@ pub struct AdamW {
 pub fn adamw(param: &mut [f32], grad: &[f32], m: &mut [f32], v: &mut [f32], constants: &AdamW) {
     let n = param.len();
     assert!(grad.len() == n && m.len() == n && v.len() == n, "adamw: slices of different lengths");
-    let AdamW { lr, beta1, beta2, eps, weight_decay, bias_correction1, bias_correction2, grad_scale } = *constants;
-    let factors = Factors {
-        keep: (1.0 - lr * weight_decay) as f32,
-        beta: (beta1 as f32, beta2 as f32),
-        fresh: ((1.0 - beta1) as f32, (1.0 - beta2) as f32),
-        step: (lr / bias_correction1) as f32,
-        root: bias_correction2.sqrt() as f32,
-        eps: eps as f32,
-        scale: grad_scale as f32,
-    };
+    let factors = constants.factors();
     let (param, m, v) = (Shared::new(param.as_mut_ptr()), Shared::new(m.as_mut_ptr()), Shared::new(v.as_mut_ptr()));
     pool::run_ranges(n, GRAIN, |range| {
         // SAFETY: the range lies inside all four slices, and is this task's.
@@ -53,19 +130,34 @@ pub fn adamw(param: &mut [f32], grad: &[f32], m: &mut [f32], v: &mut [f32], cons
     });
 }
 
+impl AdamW {
+    pub(crate) fn factors(&self) -> Factors {
+        let Self { lr, beta1, beta2, eps, weight_decay, bias_correction1, bias_correction2, grad_scale } = *self;
+        Factors {
+            keep: (1.0 - lr * weight_decay) as f32,
+            beta: (beta1 as f32, beta2 as f32),
+            fresh: ((1.0 - beta1) as f32, (1.0 - beta2) as f32),
+            step: (lr / bias_correction1) as f32,
+            root: bias_correction2.sqrt() as f32,
+            eps: eps as f32,
+            scale: grad_scale as f32,
+        }
+    }
+}
+
 /// Elements below which a second thread costs more than it gives.
 const GRAIN: usize = 1 << 14;
 
 /// The constants in the order of PyTorch's operations.
 #[derive(Clone, Copy)]
-struct Factors {
-    keep: f32,
-    beta: (f32, f32),
-    fresh: (f32, f32),
-    step: f32,
-    root: f32,
-    eps: f32,
-    scale: f32,
+pub(crate) struct Factors {
+    pub keep: f32,
+    pub beta: (f32, f32),
+    pub fresh: (f32, f32),
+    pub step: f32,
+    pub root: f32,
+    pub eps: f32,
+    pub scale: f32,
 }
 
 #[inline(always)]

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::gemm::{PANEL, pack_rows, packed_len};
 use crate::ops::{Shared, read};
-use crate::optim::{is_finite, sum_of_squares};
+use crate::optim::{self, AdamW, Moments, Place, is_finite, sum_of_squares};
 use crate::pool;
 use candle_core::backprop::GradStore;
 
@@ -28,8 +28,11 @@ pub struct Param {
 struct Inner {
     name: String,
     var: Var,
+    compute: DType,
     gradient: Mutex<Gradient>,
     packed: Mutex<Packed>,
+    /// The value in the dtype that products read, where that is another one.
+    rounded: Mutex<Option<Tensor>>,
 }
 
 /// The form that products read.
@@ -139,12 +142,72 @@ impl Param {
         Self::with_tracking(name, &value, false)
     }
 
+    /// The same parameter with products that read its matrices in `dtype`: F32, or BF16 for weights rounded to that. The
+    /// value stays f32. It is called before the parameter is shared.
+    ///
+    /// # Errors
+    /// Another dtype, or one that the device's products don't read.
+    pub fn computing_in(self, dtype: DType) -> Result<Self> {
+        if dtype == self.compute_dtype() {
+            return Ok(self);
+        }
+        let (name, device) = (self.name(), self.inner.var.device());
+        if dtype != DType::BF16 {
+            bail!("parameter `{name}`: products are computed in F32 or BF16, not in {dtype:?}");
+        }
+        if device.is_cpu() {
+            bail!("parameter `{name}`: on the CPU products are computed in f32; say `dtype = \"f32\"`, or use a GPU");
+        }
+        Self::build(name, self.inner.var.clone(), dtype, self.tracked)
+    }
+
+    /// The value in the dtype that products read. It leads no graph to this parameter.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn compute_value(&self) -> Result<Tensor> {
+        let value = self.inner.var.as_detached_tensor();
+        if self.inner.compute == value.dtype() {
+            return Ok(value);
+        }
+        let mut rounded = lock(&self.inner.rounded);
+        match &*rounded {
+            Some(value) => Ok(value.clone()),
+            None => Ok(rounded.insert(value.to_dtype(self.inner.compute)?).clone()),
+        }
+    }
+
+    /// Lets `f` add to the gradient on the device, which starts as zeros.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn accumulate_on_device(&self, f: impl FnOnce(&Tensor) -> Result<()>) -> Result<()> {
+        let mut gradient = lock(&self.inner.gradient);
+        let sums = match &mut gradient.on_device {
+            Some(sums) => sums,
+            none => none.insert(Tensor::zeros(self.shape(), DType::F32, self.inner.var.device())?),
+        };
+        f(sums)
+    }
+
+    /// What products read its matrices in.
+    pub fn compute_dtype(&self) -> DType {
+        self.inner.compute
+    }
+
     fn with_tracking(name: &str, value: &Tensor, tracked: bool) -> Result<Self> {
         if value.dtype() != DType::F32 {
             bail!("parameter `{name}` is {:?}; parameters are f32, convert it first", value.dtype());
         }
         let var = Var::from_tensor(&value.detach().contiguous()?)?;
-        let inner = Inner { name: name.to_owned(), var, gradient: Mutex::default(), packed: Mutex::default() };
+        Self::build(name, var, DType::F32, tracked)
+    }
+
+    fn build(name: &str, var: Var, compute: DType, tracked: bool) -> Result<Self> {
+        let inner = Inner {
+            name: name.to_owned(),
+            var,
+            compute,
+            gradient: Mutex::default(),
+            packed: Mutex::default(),
+            rounded: Mutex::default(),
+        };
         Ok(Self { inner: Arc::new(inner), tracked })
     }
 
@@ -190,24 +253,18 @@ impl Param {
         self.inner.var.elem_count()
     }
 
-    /// Lets `f` change the value in place, given the gradient, then drops the packed forms.
+    /// Lets `f` change the value on the CPU in place, given the gradient, then drops the packed forms.
     ///
     /// # Errors
-    /// No gradient has arrived since [`Param::zero_grad`]; or the device fails.
+    /// No gradient has arrived there since [`Param::zero_grad`].
     pub fn update(&self, f: impl FnOnce(&mut [f32], &[f32])) -> Result<()> {
         let gradient = lock(&self.inner.gradient);
         let tensor = self.inner.var.as_tensor();
-        if let Some(device) = &gradient.on_device {
-            let grad = device.flatten_all()?.to_vec1::<f32>()?;
-            let mut value = tensor.flatten_all()?.to_vec1::<f32>()?;
-            f(&mut value, &grad);
-            return self.set(&Tensor::from_vec(value, tensor.shape(), tensor.device())?);
-        }
         let Some(grad) = gradient.sum() else {
             bail!("parameter `{}` has no gradient to be updated by", self.inner.name);
         };
         tensor.inplace_op1(&Update { f: Mutex::new(Some(f)), grad: &grad })?;
-        lock(&self.inner.packed).fresh = false;
+        self.value_has_changed();
         Ok(())
     }
 
@@ -217,8 +274,39 @@ impl Param {
     /// Another shape or dtype.
     pub fn set(&self, values: &Tensor) -> Result<()> {
         self.inner.var.set(&values.detach())?;
-        lock(&self.inner.packed).fresh = false;
+        self.value_has_changed();
         Ok(())
+    }
+
+    fn value_has_changed(&self) {
+        lock(&self.inner.packed).fresh = false;
+        *lock(&self.inner.rounded) = None;
+    }
+
+    /// One AdamW update by the gradient, with the moments that belong to this parameter.
+    ///
+    /// # Errors
+    /// No gradient has arrived since [`Param::zero_grad`]; moments of another shape or place; the device fails.
+    pub fn adamw(&self, moments: &mut Moments, constants: &AdamW) -> Result<()> {
+        match &mut moments.0 {
+            Place::Host { mean, square } => {
+                self.update(|value, grad| optim::adamw(value, grad, mean, square, constants))
+            }
+            #[cfg(feature = "cuda")]
+            Place::Device { mean, square } => {
+                let gradient = lock(&self.inner.gradient);
+                let Some(grad) = &gradient.on_device else {
+                    bail!("parameter `{}` has no gradient to be updated by", self.inner.name);
+                };
+                if mean.shape() != self.shape() {
+                    bail!("parameter `{}` is {:?}, its moments {:?}", self.inner.name, self.shape(), mean.shape());
+                }
+                let value = self.inner.var.as_tensor();
+                crate::cuda::optim::adamw([value, &grad.contiguous()?, mean, square], &constants.factors())?;
+                self.value_has_changed();
+                Ok(())
+            }
+        }
     }
 
     /// The panels of the transpose of each `[N, K]` matrix, one matrix after another. The parameter is on the CPU.
@@ -267,16 +355,15 @@ impl Param {
         read(self.inner.var.as_tensor()).map_or(true, |values| is_finite(&values))
     }
 
-    /// The sum of squares of the gradient, in f64; `None` if nothing has arrived since [`Param::zero_grad`].
-    ///
-    /// # Errors
-    /// The device fails.
-    pub fn grad_squares(&self) -> Result<Option<f64>> {
-        let gradient = lock(&self.inner.gradient);
-        if let Some(device) = &gradient.on_device {
-            return Ok(Some(sum_of_squares(&device.flatten_all()?.to_vec1::<f32>()?)));
-        }
-        Ok(gradient.sum().map(|sum| sum_of_squares(&sum)))
+    /// The sum of squares of the gradient on the CPU, in f64; `None` if nothing has arrived since [`Param::zero_grad`].
+    pub(crate) fn grad_squares(&self) -> Option<f64> {
+        lock(&self.inner.gradient).sum().map(|sum| sum_of_squares(&sum))
+    }
+
+    /// The gradient, if it is on another device than the CPU.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn grad_on_device(&self) -> Option<Tensor> {
+        lock(&self.inner.gradient).on_device.clone()
     }
 
     /// Forgets the gradient.

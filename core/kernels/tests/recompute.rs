@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var};
 use common::{bits, param, tensor};
-use kernels::ops::{self, Experts, Router, slow};
+use kernels::ops::{self, Router, slow};
 use kernels::{Param, recompute};
 
 const ROUTER: Router =
@@ -22,9 +22,9 @@ fn block(x: &Tensor, p: &[Param]) -> Result<(Tensor, Vec<u32>)> {
     let normed = ops::rms_norm(x, &p[0], 1e-6)?;
     let gated = ops::linear(&ops::silu_mul(&ops::linear(&normed, &p[1], None)?)?, &p[2], None)?;
     let x = ops::add(x, &gated)?;
-    let (chosen, weights) = ops::route(&ops::linear(&x, &p[3], None)?, None, &ROUTER)?;
-    let experts = Arc::new(Experts::new(&chosen, ROUTER.chosen, ROUTER.experts));
-    let outputs = ops::grouped_linear(&ops::gather_rows(&x, &experts.rows)?, &p[4], &experts)?;
+    let (experts, weights) = ops::route(&ops::linear(&x, &p[3], None)?, None, &ROUTER)?;
+    let outputs = ops::grouped_linear(&ops::to_experts(&x, &experts)?, &p[4], &experts)?;
+    let chosen = ops::chosen(std::slice::from_ref(&experts))?.concat();
     Ok((ops::add(&x, &ops::combine(&outputs, &weights, &experts)?)?, chosen))
 }
 
@@ -33,9 +33,9 @@ fn composed(x: &Tensor, p: &[Param]) -> Result<(Tensor, Vec<u32>)> {
     let normed = slow::rms_norm(x, &p[0], 1e-6)?;
     let gated = slow::linear(&slow::silu_mul(&slow::linear(&normed, &p[1], None)?)?, &p[2], None)?;
     let x = slow::add(x, &gated)?;
-    let (chosen, weights) = slow::route(&slow::linear(&x, &p[3], None)?, None, &ROUTER)?;
-    let experts = Arc::new(Experts::new(&chosen, ROUTER.chosen, ROUTER.experts));
-    let outputs = slow::grouped_linear(&slow::gather_rows(&x, &experts.rows)?, &p[4], &experts)?;
+    let (experts, weights) = slow::route(&slow::linear(&x, &p[3], None)?, None, &ROUTER)?;
+    let outputs = slow::grouped_linear(&slow::to_experts(&x, &experts)?, &p[4], &experts)?;
+    let chosen = slow::chosen(std::slice::from_ref(&experts))?.concat();
     Ok((slow::add(&x, &slow::combine(&outputs, &weights, &experts)?)?, chosen))
 }
 

@@ -7,7 +7,7 @@ mod common;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use common::{check, check_empty, numbers, param, tensor, values};
+use common::{check, check_empty, param, tensor, values};
 use kernels::ops::{self, Experts, HeadRange, Rope, Router, Segment, slow};
 
 #[test]
@@ -207,11 +207,11 @@ fn combine_is_its_twin() {
 
 #[test]
 fn route_is_its_twin() {
-    let bias: Vec<f32> = numbers(3, 12).iter().map(|x| 0.4 * x).collect();
+    let bias = (tensor(3, 12) * 0.4).unwrap();
     for sigmoid in [false, true] {
         for normalize in [false, true] {
             for (groups, groups_kept) in [(1, 1), (4, 2), (3, 2), (12, 5)] {
-                for bias in [None, Some(bias.as_slice())] {
+                for bias in [None, Some(&bias)] {
                     let router = Router { experts: 12, chosen: 4, groups, groups_kept, sigmoid, normalize, scale: 2.5 };
                     let logits = (tensor(1, (70, 12)) * 3.0).unwrap();
                     check(
@@ -222,7 +222,8 @@ fn route_is_its_twin() {
                         &|x, _| Ok(slow::route(&x[0], bias, &router)?.1),
                     );
                     let (fused, slow) = (ops::route(&logits, bias, &router), slow::route(&logits, bias, &router));
-                    assert_eq!(fused.unwrap().0, slow.unwrap().0, "{router:?}");
+                    let chosen = [fused.unwrap().0, slow.unwrap().0].map(|experts| ops::chosen(&[experts]).unwrap());
+                    assert_eq!(chosen[0], chosen[1], "{router:?}");
                 }
             }
         }
@@ -236,7 +237,8 @@ fn balance_is_its_twin() {
         let logits = (tensor(1, (40, 8)) * 3.0).unwrap();
         let segments = segments(&lengths);
         // A few expert ids only, so that the load is uneven.
-        let (chosen, _) = ops::route(&logits, Some(&[1.0, 0.8, 0.6, 0.0, 0.0, 0.0, 0.0, 0.0]), &router).unwrap();
+        let bias = Tensor::new(&[1.0f32, 0.8, 0.6, 0.0, 0.0, 0.0, 0.0, 0.0], &Device::Cpu).unwrap();
+        let chosen = ops::chosen(&[ops::route(&logits, Some(&bias), &router).unwrap().0]).unwrap().concat();
         let weights = tensor(2, (40, 3));
         check(
             &format!("balance {sigmoid} {lengths:?}"),
@@ -272,9 +274,10 @@ fn balance_is_its_twin() {
 #[test]
 fn route_chooses_the_best_of_the_best_groups() {
     let chosen = |logits: &[f32], bias: Option<&[f32]>, router: Router| {
+        let bias = bias.map(|bias| Tensor::new(bias, &Device::Cpu).unwrap());
         let logits = Tensor::new(logits, &Device::Cpu).unwrap().unsqueeze(0).unwrap();
-        let (chosen, weights) = ops::route(&logits, bias, &router).unwrap();
-        (chosen, values(&weights))
+        let (experts, weights) = ops::route(&logits, bias.as_ref(), &router).unwrap();
+        (ops::chosen(&[experts]).unwrap().remove(0), values(&weights))
     };
     let router =
         Router { experts: 6, chosen: 2, groups: 1, groups_kept: 1, sigmoid: true, normalize: true, scale: 1.0 };

@@ -98,8 +98,8 @@ fn rows_refuse_what_does_not_fit() {
 fn route_refuses_a_router_that_contradicts_itself() {
     let fits = Router { experts: 6, chosen: 2, groups: 3, groups_kept: 2, sigmoid: true, normalize: true, scale: 1.0 };
     let logits = tensor(1, (4, 6));
-    assert!(ops::route(&logits, Some(&[0.0; 6]), &fits).is_ok());
-    refuses("another bias", ops::route(&logits, Some(&[0.0; 5]), &fits));
+    assert!(ops::route(&logits, Some(&tensor(2, 6)), &fits).is_ok());
+    refuses("another bias", ops::route(&logits, Some(&tensor(2, 5)), &fits));
     refuses("other logits", ops::route(&tensor(1, (4, 7)), None, &fits));
     let contradictions = [
         Router { groups: 0, ..fits },

@@ -19,8 +19,7 @@ struct Moments {
     name: String,
     dims: Vec<usize>,
     weight_decay: f64,
-    mean: Vec<f32>,
-    square: Vec<f32>,
+    values: optim::Moments,
 }
 
 /// What a step found.
@@ -57,8 +56,7 @@ impl AdamW {
                 name: param.name().to_owned(),
                 dims: param.shape().dims().to_vec(),
                 weight_decay: if decays(param.name()) { weight_decay } else { 0.0 },
-                mean: vec![0.0; param.elem_count()],
-                square: vec![0.0; param.elem_count()],
+                values: optim::Moments::zeros(param)?,
             });
         }
         Ok(Self { betas, eps, steps: 0, moments })
@@ -83,8 +81,8 @@ impl AdamW {
         }
         let mut stats = StepStats::default();
         let mut squares = 0.0;
-        for param in &params {
-            match param.grad_squares()? {
+        for (param, sum) in params.iter().zip(optim::grad_squares(&params)?) {
+            match sum {
                 Some(sum) => squares += sum,
                 None => stats.missing.push(param.name().to_owned()),
             }
@@ -106,8 +104,7 @@ impl AdamW {
                 bias_correction2: correction(self.betas.1),
                 grad_scale: clip_norm.map_or(1.0, |limit| (limit / (stats.grad_norm + 1e-6)).min(1.0)),
             };
-            let (mean, square) = (&mut moments.mean, &mut moments.square);
-            param.update(|value, grad| optim::adamw(value, grad, mean, square, &constants))?;
+            param.adamw(&mut moments.values, &constants)?;
         }
         Ok(stats)
     }
@@ -115,12 +112,11 @@ impl AdamW {
     /// All that the next step depends on besides the parameters: `mean.NAME` and `square.NAME` in f32, and `steps`.
     ///
     /// # Errors
-    /// None in practice: tensors are made on the CPU.
+    /// The device fails; tensors are given on the CPU.
     pub fn state(&self) -> Result<Vec<(String, Tensor)>> {
         let mut state = vec![(STEPS.to_owned(), Tensor::new(&[self.steps as i64], &Device::Cpu)?)];
         for moments in &self.moments {
-            for (part, values) in [("mean", &moments.mean), ("square", &moments.square)] {
-                let tensor = Tensor::from_slice(values, moments.dims.as_slice(), &Device::Cpu)?;
+            for (part, tensor) in ["mean", "square"].into_iter().zip(moments.values.tensors(&moments.dims)?) {
                 state.push((format!("{part}.{}", moments.name), tensor));
             }
         }
@@ -144,16 +140,14 @@ impl AdamW {
         let steps = take(STEPS.to_owned(), DType::I64, &[1])?.to_vec1::<i64>()?;
         let mut loaded = Vec::with_capacity(self.moments.len());
         for moments in &self.moments {
-            let mut values = |part: &str| -> Result<Vec<f32>> {
-                take(format!("{part}.{}", moments.name), DType::F32, &moments.dims)?.flatten_all()?.to_vec1()
-            };
-            loaded.push((values("mean")?, values("square")?));
+            let mut values = |part: &str| take(format!("{part}.{}", moments.name), DType::F32, &moments.dims);
+            loaded.push([values("mean")?, values("square")?]);
         }
         if let Some(name) = state.keys().next() {
             bail!("the checkpoint's optimiser state has `{name}`, which no parameter here has use for");
         }
-        for (moments, (mean, square)) in self.moments.iter_mut().zip(loaded) {
-            (moments.mean, moments.square) = (mean, square);
+        for (moments, [mean, square]) in self.moments.iter_mut().zip(&loaded) {
+            moments.values.load([mean, square])?;
         }
         self.steps = steps[0] as u64;
         Ok(())

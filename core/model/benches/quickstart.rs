@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use base::{Prompt, RngKey};
-use candle_core::Device;
+use candle_core::{DType, Device};
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use kernels::Param;
@@ -33,7 +33,7 @@ fn model() -> Model {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("config.json");
     std::fs::write(&config, text.replace("\"eos_token_id\": 1", "\"eos_token_id\": null")).unwrap();
-    Model::init(&config, &file("tokenizer.json"), None, RngKey::new(1, "init"), &Device::Cpu).unwrap()
+    Model::init(&config, &file("tokenizer.json"), None, RngKey::new(1, "init"), &Device::Cpu, DType::F32).unwrap()
 }
 
 fn prompt(model: &Model, i: usize) -> Vec<u32> {

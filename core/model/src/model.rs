@@ -4,14 +4,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use base::RngKey;
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use kernels::Param;
 use kernels::ops::{self, Segment};
 use serde_json::{Map, Value, json};
 
 use crate::config::{Config, OneOrMany};
 use crate::error::{Error, Result};
-use crate::moe::Routing;
 use crate::tokenizer::Tokenizer;
 use crate::transformer::{Batch, Learning, Transformer, Watch, rope_of};
 use crate::weights::{self, Checkpoint, Entry, Random};
@@ -27,6 +26,7 @@ pub struct Model {
     learning: Transformer,
     sampling: Transformer,
     device: Device,
+    dtype: DType,
     version: AtomicU64,
 }
 
@@ -72,12 +72,13 @@ pub struct LogProbs {
 }
 
 impl Model {
-    /// Reads a Hugging Face model folder onto a device, weights in f32.
+    /// Reads a Hugging Face model folder onto a device, weights in f32. `dtype` is what its products are computed in: F32 or
+    /// BF16.
     ///
     /// # Errors
     /// A file that is missing, truncated or of another kind, an architecture that is not known, and tensors that are
     /// missing, extra or misshapen, by name.
-    pub fn load(folder: &Path, device: &Device) -> Result<Self> {
+    pub fn load(folder: &Path, device: &Device, dtype: DType) -> Result<Self> {
         let read = |name: &str| {
             let path = folder.join(name);
             std::fs::read_to_string(&path).map_err(Error::io("read", &path))
@@ -102,11 +103,11 @@ impl Model {
         let mut source = |entry: &Entry| {
             // A tensor that does not fit is a finding that ends the reading below, with all others.
             let Some(values) = checkpoint.gather(entry)? else {
-                return Ok(Param::frozen(&entry.name, Tensor::zeros(1, candle_core::DType::F32, device)?)?);
+                return Ok(Param::frozen(&entry.name, Tensor::zeros(1, DType::F32, device)?)?);
             };
-            entry.param(values, device)
+            entry.param(values, device, dtype)
         };
-        let model = Self::assemble(config, tokenizer, extras, device, &mut source)?;
+        let model = Self::assemble(config, tokenizer, extras, (device, dtype), &mut source)?;
         let (layers, further) = (model.config.feed_forward.len(), model.config.further_layers());
         checkpoint.finish(|name| {
             let layer = name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next()?.parse().ok());
@@ -117,7 +118,7 @@ impl Model {
     }
 
     /// A model with random weights: matrices normal with the config's `initializer_range`, norms one. A tensor's numbers
-    /// depend on `key` and its name alone.
+    /// depend on `key` and its name alone. `dtype` as for [`Self::load`].
     ///
     /// # Errors
     /// A config, tokenizer or template that can't be read.
@@ -127,21 +128,28 @@ impl Model {
         chat_template: Option<&Path>,
         key: RngKey,
         device: &Device,
+        dtype: DType,
     ) -> Result<Self> {
         let read = |path: &Path| std::fs::read_to_string(path).map_err(Error::io("read", path));
         let config =
             Config::from_json(&read(config_json)?).map_err(|error| Error::file(config_json, error.to_string()))?;
         let tokenizer = Tokenizer::from_file(tokenizer_json)?;
         let extras = Extras { template: chat_template.map(read).transpose()?, ..Extras::default() };
-        Self::with_random_weights(config, tokenizer, extras, key, device)
+        Self::with_random_weights(config, tokenizer, extras, key, (device, dtype))
     }
 
     /// A model with random weights, as [`Model::init`] makes it, of a config and a tokenizer that need no files.
     ///
     /// # Errors
     /// A tokenizer with more tokens than the config has.
-    pub fn random(config: Config, tokenizer: Tokenizer, key: RngKey, device: &Device) -> Result<Self> {
-        Self::with_random_weights(config, tokenizer, Extras::default(), key, device)
+    pub fn random(
+        config: Config,
+        tokenizer: Tokenizer,
+        key: RngKey,
+        device: &Device,
+        dtype: DType,
+    ) -> Result<Self> {
+        Self::with_random_weights(config, tokenizer, Extras::default(), key, (device, dtype))
     }
 
     fn with_random_weights(
@@ -149,17 +157,18 @@ impl Model {
         tokenizer: Tokenizer,
         extras: Extras,
         key: RngKey,
-        device: &Device,
+        (device, dtype): (&Device, DType),
     ) -> Result<Self> {
         let random = Random { key, deviation: config.initializer_range };
-        Self::assemble(config, tokenizer, extras, device, &mut |entry| entry.param(random.gather(entry)?, device))
+        let mut source = |entry: &Entry| entry.param(random.gather(entry)?, device, dtype);
+        Self::assemble(config, tokenizer, extras, (device, dtype), &mut source)
     }
 
     fn assemble(
         config: Config,
         tokenizer: Tokenizer,
         extras: Extras,
-        device: &Device,
+        (device, dtype): (&Device, DType),
         source: &mut dyn FnMut(&Entry) -> Result<Param>,
     ) -> Result<Self> {
         if tokenizer.vocab_size() > config.vocab {
@@ -189,7 +198,8 @@ impl Model {
         })?;
         drop(detached);
         let device = device.clone();
-        Ok(Self { config, tokenizer, extras, weights, learning, sampling, device, version: AtomicU64::new(0) })
+        let version = AtomicU64::new(0);
+        Ok(Self { config, tokenizer, extras, weights, learning, sampling, device, dtype, version })
     }
 
     /// Writes a Hugging Face model folder: the same bytes for the same model. Nothing is synced to the disk here.
@@ -246,6 +256,11 @@ impl Model {
         &self.device
     }
 
+    /// What products are computed in: F32 or BF16.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
     /// The most tokens that a sequence may have.
     pub fn context(&self) -> usize {
         self.config.context
@@ -282,10 +297,11 @@ impl Model {
         let mut own = self.weights.iter();
         let mut source = |entry: &Entry| {
             let (_, param) = own.next().ok_or_else(|| Error::Config(format!("no parameter for `{}`", entry.name)))?;
-            Ok(Param::frozen(&entry.name, param.value().detach().copy()?)?)
+            let value = param.value().detach().copy()?;
+            Ok(Param::frozen(&entry.name, value)?.computing_in(param.compute_dtype())?)
         };
         let (config, tokenizer) = (self.config.clone(), self.tokenizer.clone());
-        let copy = Self::assemble(config, tokenizer, self.extras.clone(), &self.device, &mut source)?;
+        let copy = Self::assemble(config, tokenizer, self.extras.clone(), (&self.device, self.dtype), &mut source)?;
         copy.set_version(self.version());
         Ok(copy)
     }
@@ -409,12 +425,12 @@ impl Model {
         let hidden = transformer.learn(&batch, how, &mut watch)?;
         let hidden = ops::gather_rows(&hidden, &rows)?;
         let out = ops::token_logprobs(&hidden, transformer.head(), &targets, temperature)?;
-        let load = |(routing, experts): (&Routing, &crate::config::Experts)| {
+        let load = |(chosen, experts): (&Vec<u32>, &crate::config::Experts)| {
             let mut load = vec![0; experts.router.experts];
-            routing.experts.iter().for_each(|&expert| load[expert as usize] += 1);
+            chosen.iter().for_each(|&expert| load[expert as usize] += 1);
             load
         };
-        let expert_load = watch.routing.iter().zip(self.config.expert_layers()).map(load).collect();
+        let expert_load = watch.chosen()?.iter().zip(self.config.expert_layers()).map(load).collect();
         let balance = watch.routing.iter().map(|routing| routing.balance).sum();
         Ok(LogProbs { values: ops::column(&out, 0)?, entropy: ops::column(&out, 1)?, expert_load, balance })
     }

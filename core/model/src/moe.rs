@@ -45,8 +45,8 @@ pub(crate) struct Balance<'a> {
 pub struct Routing {
     /// The router's logits, `[T, E]`.
     pub logits: Tensor,
-    /// The chosen experts, `[T * k]`, ascending within a token.
-    pub experts: Vec<u32>,
+    /// The chosen experts; [`ops::chosen`] gives their numbers.
+    pub experts: Arc<ops::Experts>,
     /// What their outputs are multiplied by, `[T, k]`.
     pub weights: Tensor,
     /// The sum of the sequences' balance losses before the factor; 0 if nobody asked.
@@ -96,8 +96,10 @@ impl Mixture {
             trained: false,
             ..Entry::whole(format!("{prefix}.gate.e_score_correction_bias"), &[count], Start::Zeros)
         };
+        let router =
+            Entry { precise: true, ..Entry::whole(format!("{prefix}.gate.weight"), &[count, hidden], Start::Normal) };
         Ok(Self {
-            router: build(Entry::whole(format!("{prefix}.gate.weight"), &[count, hidden], Start::Normal))?,
+            router: build(router)?,
             bias: shape.selection_bias.then(|| build(bias())).transpose()?,
             gate_up: build(Entry::joined(gate_up, &[count, 2 * width, hidden], gates, &[width, hidden]))?,
             down: build(Entry::joined(down, &[count, hidden, width], downs, &[hidden, width]))?,
@@ -112,14 +114,14 @@ impl Mixture {
     /// `[T, hidden]` to `[T, hidden]`, and what the router did.
     pub fn forward(&self, x: &Tensor, balance: Option<Balance<'_>>) -> Result<(Tensor, Routing)> {
         let logits = ops::linear(x, &self.router, None)?;
-        let bias = self.selection_bias()?;
-        let (chosen, mut weights) = ops::route(&logits, bias.as_deref(), &self.shape.router)?;
+        let bias = self.bias.as_ref().map(Param::value);
+        let (experts, mut weights) = ops::route(&logits, bias.as_ref(), &self.shape.router)?;
         let mut loss = 0.0;
         if let Some(Balance { segments, factor }) = balance {
+            let chosen = ops::chosen(std::slice::from_ref(&experts))?.concat();
             (weights, loss) = ops::balance(&weights, &logits, &chosen, &self.shape.router, segments, factor)?;
         }
-        let experts = Arc::new(ops::Experts::new(&chosen, self.shape.router.chosen, self.shape.router.experts));
-        let rows = ops::gather_rows(x, &experts.rows)?;
+        let rows = ops::to_experts(x, &experts)?;
         let gated = ops::silu_mul(&ops::grouped_linear(&rows, &self.gate_up, &experts)?)?;
         let outputs = ops::grouped_linear(&gated, &self.down, &experts)?;
         let routed = ops::combine(&outputs, &weights, &experts)?;
@@ -127,7 +129,7 @@ impl Mixture {
             Some(shared) => ops::add(&routed, &shared.forward(x)?)?,
             None => routed,
         };
-        Ok((sum, Routing { logits, experts: chosen, weights, balance: loss }))
+        Ok((sum, Routing { logits, experts, weights, balance: loss }))
     }
 
     /// What is added to the affinities for the choice only, `[E]`.

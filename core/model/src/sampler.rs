@@ -17,7 +17,6 @@ use kernels::ops::{self, Segment};
 use crate::cache::Cache;
 use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::moe::Routing;
 use crate::transformer::{Batch, Watch};
 
 /// The prompt tokens that are computed at once. It bounds memory and changes no number.
@@ -242,13 +241,13 @@ impl<'a> Sampler<'a> {
         let batch = Batch { tokens: &tokens, positions: &positions, segments: &segments };
         let hidden = self.model.sampling().forward(&batch, Some(&mut self.cache), &mut watch)?;
         let logits = self.logits(&ops::gather_rows(&hidden, &last)?)?;
-        let rows = logits.chunks(self.model.config.vocab);
+        let (rows, routing) = (logits.chunks(self.model.config.vocab), watch.chosen()?);
         Ok(rows
             .zip(segments.iter())
             .map(|(logits, segment)| {
                 let mut experts = Vec::new();
                 for row in segment.start..segment.start + segment.len {
-                    push_experts(&mut experts, &watch.routing, row, tokens.len());
+                    push_experts(&mut experts, &routing, row, tokens.len());
                 }
                 Prefix { logits: logits.into(), experts: experts.into() }
             })
@@ -293,10 +292,10 @@ impl<'a> Sampler<'a> {
         let mut watch = Watch::default();
         let batch = Batch { tokens: &tokens, positions: &positions, segments: &segments.into() };
         let hidden = self.model.sampling().forward(&batch, Some(&mut self.cache), &mut watch)?;
-        let logits = self.logits(&hidden)?;
+        let (logits, routing) = (self.logits(&hidden)?, watch.chosen()?);
         for (row, (slot, logits)) in slots.iter().zip(logits.chunks(self.model.config.vocab)).enumerate() {
             if let Some(running) = &mut self.running[*slot] {
-                push_experts(&mut running.experts, &watch.routing, row, slots.len());
+                push_experts(&mut running.experts, &routing, row, slots.len());
             }
             self.advance(*slot, logits, done)?;
         }
@@ -359,8 +358,8 @@ impl<'a> Sampler<'a> {
 }
 
 /// Appends the experts of one row of a batch, layer after layer.
-fn push_experts(experts: &mut Vec<u16>, routing: &[Routing], row: usize, rows: usize) {
-    for Routing { experts: chosen, .. } in routing {
+fn push_experts(experts: &mut Vec<u16>, routing: &[Vec<u32>], row: usize, rows: usize) {
+    for chosen in routing {
         let per_token = chosen.len() / rows;
         experts.extend(chosen[row * per_token..(row + 1) * per_token].iter().map(|&expert| expert as u16));
     }

@@ -50,13 +50,14 @@ impl Model {
         let mut watch = Watch { stream: Some(Vec::new()), ..Watch::default() };
         let hidden = self.sampling().forward(&batch, None, &mut watch)?;
         let mut tensors = BTreeMap::from([("logits".to_string(), self.sampling().logits(&hidden)?)]);
-        for (i, x) in watch.stream.into_iter().flatten().enumerate() {
+        for (i, x) in watch.stream.take().into_iter().flatten().enumerate() {
             tensors.insert(i.checked_sub(1).map_or("embeddings".into(), |layer| format!("hidden.{layer}")), x);
         }
         let parts = self.config.feed_forward.iter().enumerate();
         let sparse = parts.filter(|(_, part)| matches!(part, FeedForward::Experts(_)));
-        for ((layer, _), routing) in sparse.zip(watch.routing) {
-            let experts = Tensor::from_vec(routing.experts, routing.weights.shape(), routing.weights.device())?;
+        let chosen = watch.chosen()?;
+        for ((layer, _), (routing, chosen)) in sparse.zip(watch.routing.into_iter().zip(chosen)) {
+            let experts = Tensor::from_vec(chosen, routing.weights.shape(), routing.weights.device())?;
             tensors.insert(format!("router.{layer}.logits"), routing.logits);
             tensors.insert(format!("router.{layer}.experts"), experts);
             tensors.insert(format!("router.{layer}.weights"), routing.weights);

@@ -36,6 +36,12 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
+    /// The numbers of the experts that each MoE layer chose, each `[T * k]`: where a GPU has chosen, one download.
+    pub fn chosen(&self) -> Result<Vec<Vec<u32>>> {
+        let experts: Vec<_> = self.routing.iter().map(|routing| routing.experts.clone()).collect();
+        Ok(ops::chosen(&experts)?)
+    }
+
     fn stream(&mut self, x: &Tensor) {
         if let Some(stream) = &mut self.stream {
             stream.push(x.clone());

@@ -10,9 +10,10 @@ use crate::fields::{Fields, Kind, Need, stage_type};
 use crate::files::SET;
 use crate::tree::{Entry, Node, Table, Value, parse_value};
 use crate::types::{
-    AdvantageScale, Checkpoints, Clip, Collect, Columns, Dataset, Device, DropRule, Evaluation, Feed, Filter, Generate,
-    Grpo, Kl, Learning, LearningRate, LossMean, Model, ModelSource, OnUndecided, Optimizer, Order, Origin, Pipeline,
-    Plugin, PluginSource, Questions, Reward, RewardRule, Run, Sample, Schedule, Sft, Source, Stage, StageKind, Verify,
+    AdvantageScale, Checkpoints, Clip, Collect, Columns, Dataset, Device, DropRule, Dtype, Evaluation, Feed, Filter,
+    Generate, Grpo, Kl, Learning, LearningRate, LossMean, Model, ModelSource, OnUndecided, Optimizer, Order, Origin,
+    Pipeline, Plugin, PluginSource, Questions, Reward, RewardRule, Run, Sample, Schedule, Sft, Source, Stage,
+    StageKind, Verify,
 };
 
 /// Puts the default of each absent key into a checked document. Default paths are relative to the working folder, as if
@@ -116,7 +117,11 @@ fn model(node: &Node) -> Option<Model> {
         "cuda" => Device::Cuda,
         _ => Device::Auto,
     };
-    Some(Model { source, device, span: node.span.clone() })
+    let dtype = match node.text("dtype")? {
+        "bf16" => Dtype::Bf16,
+        _ => Dtype::F32,
+    };
+    Some(Model { source, device, dtype, span: node.span.clone() })
 }
 
 fn plugin(node: &Node) -> Option<Plugin> {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use base::Diagnostic;
 use spec::{
-    AdvantageScale, Device, Document, DropRule, Files, LearningRate, LossMean, ModelSource, OnUndecided, Order, Origin,
-    Pipeline, PluginSource, Questions, Recipe, RewardRule, Schedule, StageKind,
+    AdvantageScale, Device, Document, DropRule, Dtype, Files, LearningRate, LossMean, ModelSource, OnUndecided, Order,
+    Origin, Pipeline, PluginSource, Questions, Recipe, RewardRule, Schedule, StageKind,
 };
 
 fn folder() -> PathBuf {
@@ -54,6 +54,8 @@ fn what_surrounds_the_stages() {
     assert_eq!(it.file, folder().join("full.toml"));
 
     assert_eq!(it.models["policy"].device, Device::Cpu);
+    assert_eq!(it.models["policy"].dtype, Dtype::Bf16);
+    assert_eq!(it.models["tiny"].dtype, Dtype::F32);
     assert_eq!(it.models["tiny"].device, Device::Auto);
     assert!(matches!(&it.models["policy"].source, ModelSource::Path(path) if *path == folder().join("../models/base")));
     let ModelSource::Init { config, tokenizer, chat_template } = &it.models["tiny"].source else { panic!() };

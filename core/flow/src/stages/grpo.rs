@@ -205,7 +205,8 @@ impl Work for GrpoStage {
         self.learner.load(folder)?;
         if let Some(reference) = self.reference.as_ref().filter(|reference| reference.saved) {
             let folder = folder.join(format!("reference-{}", self.learner.stage));
-            let model = Model::load(&folder, self.learner.model.device()).map_err(Error::model)?;
+            let own = &self.learner.model;
+            let model = Model::load(&folder, own.device(), own.dtype()).map_err(Error::model)?;
             *reference.model.lock().unwrap_or_else(PoisonError::into_inner) =
                 model.frozen_copy().map_err(Error::model)?;
         }

@@ -1,10 +1,18 @@
 //! Which token goes to which expert.
 
+use std::sync::Arc;
+
+use candle_core::{Result, Tensor};
+
+use super::elsewhere;
+
 /// The pairs (token, slot) of one step, sorted by expert and then by token.
 ///
 /// A token has `k` slots; slot numbers run over `[T * k]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Experts {
+    /// `[T * k]`: the expert of each slot.
+    chosen: Vec<u32>,
     /// `[E + 1]`: expert `e` has the pairs `offsets[e]..offsets[e + 1]`.
     pub offsets: Vec<usize>,
     /// `[P]`: the token of each pair.
@@ -15,6 +23,9 @@ pub struct Experts {
     pub(crate) pairs: Vec<u32>,
     /// The number of slots of a token.
     pub(crate) per_token: usize,
+    /// All of it, where a GPU has chosen; the host's lists are empty then.
+    #[cfg(feature = "cuda")]
+    pub(crate) on_device: Option<Arc<crate::cuda::Sorted>>,
 }
 
 impl Experts {
@@ -41,11 +52,47 @@ impl Experts {
             slots[pair] = slot as u32;
             pairs[slot] = pair as u32;
         }
-        Self { offsets, rows, slots, pairs, per_token: k }
+        Self {
+            chosen: chosen.to_vec(),
+            offsets,
+            rows,
+            slots,
+            pairs,
+            per_token: k,
+            #[cfg(feature = "cuda")]
+            on_device: None,
+        }
+    }
+
+    /// What a GPU has chosen and sorted.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn on_device(sorted: Arc<crate::cuda::Sorted>, k: usize) -> Self {
+        Self { on_device: Some(sorted), ..Self::new(&[], k, 0) }
+    }
+
+    /// `[T * k]`: the expert of each slot, as the host has chosen.
+    pub(crate) fn on_host(&self) -> Vec<u32> {
+        self.chosen.clone()
     }
 
     /// The number of tokens of each expert, `[E]`.
     pub fn load(&self) -> Vec<usize> {
         self.offsets.windows(2).map(|pair| pair[1] - pair[0]).collect()
     }
+}
+
+/// The rows of x `[T, D]` in the order of the pairs, `[P, D]`.
+///
+/// # Errors
+/// Shapes that don't fit.
+pub fn to_experts(x: &Tensor, experts: &Arc<Experts>) -> Result<Tensor> {
+    elsewhere::to_experts(x, experts)
+}
+
+/// What several layers chose, each `[T * k]`.
+///
+/// # Errors
+/// The device fails.
+pub fn chosen(layers: &[Arc<Experts>]) -> Result<Vec<Vec<u32>>> {
+    elsewhere::chosen(layers)
 }

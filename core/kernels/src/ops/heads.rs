@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use candle_core::{Result, Tensor, bail};
 
+use super::elsewhere;
 use super::node::{Shared, fill, fused, node, read};
 use super::norm::{GRAIN, Norm};
 use super::rope::Rope;
-use super::slow;
 use crate::{Param, pool};
 
 /// Which heads of a row: `count` of `width` elements each, from head number `first` on.
@@ -35,7 +35,7 @@ pub fn heads(
 ) -> Result<Tensor> {
     let weight = norm.map(|(param, _)| param.value());
     if !fused(&[x]) || weight.as_ref().is_some_and(|weight| !fused(&[weight])) {
-        return slow::heads(x, range, norm, rotation);
+        return elsewhere::heads(x, range, norm, rotation);
     }
     let x = &x.contiguous()?;
     let HeadRange { first, count, width } = range;

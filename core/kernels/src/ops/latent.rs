@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use candle_core::{Result, Tensor, bail};
 
+use super::elsewhere;
 use super::linear::Heads;
 use super::node::{fill, fused, node, read};
 use super::norm::Norm;
 use super::rope::{Rope, Turn};
-use super::slow;
 use crate::Param;
 
 /// Queries for a latent key: of each head of q `[T, H, N + R]` or `[T, H * (N + R)]` the first N elements go through `key` `[H, N, L]`, the
@@ -20,7 +20,7 @@ use crate::Param;
 pub fn latent_query(q: &Tensor, key: &Param, positions: &[u32], table: &Arc<Rope>) -> Result<Tensor> {
     let weight = key.value();
     if !fused(&[q, &weight]) {
-        return slow::latent_query(q, key, positions, table);
+        return elsewhere::latent_query(q, key, positions, table);
     }
     let q = &q.contiguous()?;
     let (heads, nope, latent) = key.shape().dims3()?;
@@ -77,7 +77,7 @@ pub fn latent_query(q: &Tensor, key: &Param, positions: &[u32], table: &Arc<Rope
 pub fn latent_key(kv: &Tensor, norm: &Param, eps: f64, positions: &[u32], table: &Arc<Rope>) -> Result<Tensor> {
     let weight = norm.value();
     if !fused(&[kv, &weight]) {
-        return slow::latent_key(kv, norm, eps, positions, table);
+        return elsewhere::latent_key(kv, norm, eps, positions, table);
     }
     let kv = &kv.contiguous()?;
     let ((rows, row), d) = (kv.dims2()?, norm.elem_count());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{Result, Tensor, bail};
 
 use super::node::{Shared, fill, fused, node, read};
-use super::{Experts, slow};
+use super::{Experts, elsewhere};
 use crate::Param;
 use crate::gemm::{self, Panels, Product, packed_len};
 use crate::param::Chain;
@@ -18,7 +18,7 @@ pub fn linear(x: &Tensor, w: &Param, bias: Option<&Param>) -> Result<Tensor> {
     let x = &x.contiguous()?;
     let weight = w.value();
     if !fused(&[x, &weight]) {
-        return slow::linear(x, w, bias);
+        return elsewhere::linear(x, w, bias);
     }
     let &[m, ref row @ ..] = x.dims() else { bail!("linear: x has no rows") };
     let k = row.iter().product();
@@ -81,7 +81,7 @@ pub fn head_linear(x: &Tensor, w: &Param, transposed: bool) -> Result<Tensor> {
     let x = &x.contiguous()?;
     let weight = w.value();
     if !fused(&[x, &weight]) {
-        return slow::head_linear(x, w, transposed);
+        return elsewhere::head_linear(x, w, transposed);
     }
     let (m, heads, k) = x.dims3()?;
     let (count, rows, columns) = w.shape().dims3()?;
@@ -214,7 +214,7 @@ pub fn grouped_linear(x: &Tensor, w: &Param, experts: &Arc<Experts>) -> Result<T
     let x = &x.contiguous()?;
     let weight = w.value();
     if !fused(&[x, &weight]) {
-        return slow::grouped_linear(x, w, experts);
+        return elsewhere::grouped_linear(x, w, experts);
     }
     let (m, k) = x.dims2()?;
     let (count, n, width) = w.shape().dims3()?;

@@ -2,8 +2,8 @@
 
 use candle_core::{Result, Tensor, bail};
 
+use super::elsewhere;
 use super::node::{Shared, fused, node, read};
-use super::slow;
 use crate::gemm::{self, Panels, Product};
 use crate::math::{exp_lanes, exp_sum, for_lanes, inverse, ln, load, max_of, scale, store};
 use crate::param::Chain;
@@ -22,7 +22,7 @@ const CHUNK: usize = 1 << 19;
 pub fn token_logprobs(hidden: &Tensor, head: &Param, targets: &[u32], temperature: f64) -> Result<Tensor> {
     let weight = head.value();
     if !fused(&[hidden, &weight]) {
-        return slow::token_logprobs(hidden, head, targets, temperature);
+        return elsewhere::token_logprobs(hidden, head, targets, temperature);
     }
     let x = &hidden.contiguous()?;
     let ((n, d), (vocab, width)) = (x.dims2()?, head.shape().dims2()?);

@@ -1,6 +1,6 @@
 //! The operations. Each takes tensors of the shapes it names, refuses others, and has a gradient.
 //!
-//! On the CPU in f32 an operation is fused; elsewhere it is its composed twin of [`slow`].
+//! In f32 on the CPU and on a GPU an operation is fused; elsewhere it is its composed twin of [`slow`].
 
 mod attention;
 mod balance;
@@ -17,10 +17,16 @@ mod router;
 mod rows;
 pub mod slow;
 
+#[cfg(not(feature = "cuda"))]
+use slow as elsewhere;
+
+#[cfg(feature = "cuda")]
+use crate::cuda as elsewhere;
+
 pub use attention::{LayerCache, Segment, attention, latent_attention};
 pub use balance::balance;
 pub use basic::{add, column, known, reshape};
-pub use experts::Experts;
+pub use experts::{Experts, chosen, to_experts};
 pub use heads::{HeadRange, heads};
 pub use latent::{latent_key, latent_query};
 pub use linear::{grouped_linear, head_linear, linear};

@@ -2,8 +2,8 @@
 
 use candle_core::{Result, Tensor, bail};
 
+use super::elsewhere;
 use super::node::{Shared, fill, fused, node, read};
-use super::slow;
 use crate::math::{dot, for_lanes, load, sigmoid_lanes, store};
 use crate::param::Chain;
 use crate::simd::{Lanes, dispatch};
@@ -19,7 +19,7 @@ pub(crate) const GRAIN: usize = 1 << 14;
 pub fn rms_norm(x: &Tensor, w: &Param, eps: f64) -> Result<Tensor> {
     let weight = w.value();
     if !fused(&[x, &weight]) {
-        return slow::rms_norm(x, w, eps);
+        return elsewhere::rms_norm(x, w, eps);
     }
     let x = &x.contiguous()?;
     let d = w.elem_count();
@@ -238,7 +238,7 @@ dispatch! {
 /// An odd last dimension.
 pub fn silu_mul(gate_up: &Tensor) -> Result<Tensor> {
     if !fused(&[gate_up]) {
-        return slow::silu_mul(gate_up);
+        return elsewhere::silu_mul(gate_up);
     }
     let x = &gate_up.contiguous()?;
     let (rows, both) = x.dims2()?;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use candle_core::{Device, Result, Tensor, bail};
 
+use super::elsewhere;
 use super::node::{Shared, fill, fused, node, read};
 use super::norm::GRAIN;
-use super::slow;
 use crate::math::{for_lanes, load, store};
 use crate::pool;
 use crate::simd::{Lanes, dispatch};
@@ -118,7 +118,7 @@ dispatch! {
 /// A position beyond the table, or another width.
 pub fn rope(x: &Tensor, positions: &[u32], table: &Arc<Rope>) -> Result<Tensor> {
     if !fused(&[x, &table.cos]) {
-        return slow::rope(x, positions, table);
+        return elsewhere::rope(x, positions, table);
     }
     let x = &x.contiguous()?;
     let (rows, heads, width) = x.dims3()?;

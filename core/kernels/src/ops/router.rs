@@ -1,9 +1,11 @@
 //! The router of a mixture of experts.
 
+use std::sync::Arc;
+
 use candle_core::{Result, Tensor, bail};
 
 use super::node::{Shared, fused, node, read};
-use super::slow;
+use super::{Experts, elsewhere};
 use crate::math::{exp_all, exp_of};
 use crate::pool;
 
@@ -30,9 +32,9 @@ pub struct Router {
 }
 
 impl Router {
-    pub(crate) fn check(&self, experts: usize, bias: Option<&[f32]>) -> Result<()> {
+    pub(crate) fn check(&self, experts: usize, bias: Option<&Tensor>) -> Result<()> {
         let Self { groups, groups_kept, chosen, .. } = *self;
-        if experts != self.experts || bias.is_some_and(|bias| bias.len() != experts) {
+        if experts != self.experts || bias.is_some_and(|bias| bias.dims() != [experts]) {
             bail!("route: logits or bias are not for {} experts", self.experts);
         }
         if groups == 0 || !experts.is_multiple_of(groups) || groups_kept == 0 || groups_kept > groups {
@@ -85,18 +87,20 @@ fn outranks(values: &[f32], a: usize, b: usize) -> bool {
     values[a].total_cmp(&values[b]).then(b.cmp(&a)).is_gt()
 }
 
-/// Chooses experts: logits `[T, E]` and a bias `[E]` for the choice only, to ids `[T * k]` (ascending within a token)
-/// and weights `[T, k]`. The choice has no gradient; the weights have.
+/// Chooses experts: logits `[T, E]` and a bias `[E]` for the choice only, to the experts of each token (ascending within
+/// it) and their weights `[T, k]`. The choice has no gradient; the weights have.
 ///
 /// # Errors
 /// A router that contradicts itself or the shapes.
-pub fn route(logits: &Tensor, bias: Option<&[f32]>, router: &Router) -> Result<(Vec<u32>, Tensor)> {
+pub fn route(logits: &Tensor, bias: Option<&Tensor>, router: &Router) -> Result<(Arc<Experts>, Tensor)> {
     if !fused(&[logits]) {
-        return slow::route(logits, bias, router);
+        return elsewhere::route(logits, bias, router);
     }
     let logits = &logits.contiguous()?;
     let (tokens, experts) = logits.dims2()?;
     router.check(experts, bias)?;
+    let bias = bias.map(read).transpose()?;
+    let bias = bias.as_deref();
     let (router, k) = (*router, router.chosen);
     let mut affinities = read(logits)?.to_vec();
     let (mut chosen, mut weights) = (vec![0u32; tokens * k], vec![0.0; tokens * k]);
@@ -127,7 +131,7 @@ pub fn route(logits: &Tensor, bias: Option<&[f32]>, router: &Router) -> Result<(
         }
         Ok([Some(dx)])
     })?;
-    Ok((chosen, weights))
+    Ok((Arc::new(Experts::new(&chosen, k, experts)), weights))
 }
 
 impl Router {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{Result, Tensor, bail};
 
 use super::node::{Shared, fill, fused, node, read};
-use super::{Experts, slow};
+use super::{Experts, elsewhere};
 use crate::math::{dot, for_lanes, load, store};
 use crate::param::Chain;
 use crate::simd::{Lanes, dispatch};
@@ -59,7 +59,7 @@ fn scatter_add(grad: &[f32], rows: &[u32], d: usize, out: &mut [f32]) {
 /// A row that does not exist.
 pub fn gather_rows(x: &Tensor, rows: &[u32]) -> Result<Tensor> {
     if !fused(&[x]) {
-        return slow::gather_rows(x, rows);
+        return elsewhere::gather_rows(x, rows);
     }
     let x = &x.contiguous()?;
     let (count, d) = x.dims2()?;
@@ -84,7 +84,7 @@ pub fn gather_rows(x: &Tensor, rows: &[u32]) -> Result<Tensor> {
 pub fn embed(table: &Param, ids: &[u32]) -> Result<Tensor> {
     let value = table.value();
     if !fused(&[&value]) {
-        return slow::embed(table, ids);
+        return elsewhere::embed(table, ids);
     }
     let (count, d) = value.dims2()?;
     check(ids, count, "embed")?;
@@ -102,7 +102,7 @@ pub fn embed(table: &Param, ids: &[u32]) -> Result<Tensor> {
 /// Shapes that don't fit.
 pub fn combine(y: &Tensor, weights: &Tensor, experts: &Arc<Experts>) -> Result<Tensor> {
     if !fused(&[y, weights]) {
-        return slow::combine(y, weights, experts);
+        return elsewhere::combine(y, weights, experts);
     }
     let (y, weights) = (&y.contiguous()?, &weights.contiguous()?);
     let ((pairs, d), (tokens, k)) = (y.dims2()?, weights.dims2()?);

@@ -106,6 +106,22 @@ pub fn gather_rows(x: &Tensor, rows: &[u32]) -> Result<Tensor> {
     x.index_select(&Tensor::new(rows, x.device())?, 0)
 }
 
+/// See [`super::to_experts`].
+///
+/// # Errors
+/// Shapes that don't fit.
+pub fn to_experts(x: &Tensor, experts: &Arc<Experts>) -> Result<Tensor> {
+    super::gather_rows(x, &experts.rows)
+}
+
+/// See [`super::chosen`].
+///
+/// # Errors
+/// None: the host has chosen.
+pub fn chosen(layers: &[Arc<Experts>]) -> Result<Vec<Vec<u32>>> {
+    Ok(layers.iter().map(|layer| layer.on_host()).collect())
+}
+
 /// See [`super::embed`].
 ///
 /// # Errors
@@ -238,21 +254,22 @@ fn softmax(x: &Tensor) -> Result<Tensor> {
 ///
 /// # Errors
 /// A router that contradicts itself or the shapes.
-pub fn route(logits: &Tensor, bias: Option<&[f32]>, router: &Router) -> Result<(Vec<u32>, Tensor)> {
+pub fn route(logits: &Tensor, bias: Option<&Tensor>, router: &Router) -> Result<(Arc<Experts>, Tensor)> {
     let (tokens, experts) = logits.dims2()?;
     router.check(experts, bias)?;
+    let bias = bias.map(Tensor::to_vec1::<f32>).transpose()?;
     let affinities = if router.sigmoid { (logits.neg()?.exp()? + 1.0)?.recip()? } else { softmax(logits)? };
     let mut scratch = vec![0.0; experts + router.groups];
     let mut chosen = vec![0; tokens * router.chosen];
     for (row, chosen) in affinities.to_vec2::<f32>()?.iter().zip(chosen.chunks_mut(router.chosen)) {
-        router.choose(row, bias, &mut scratch, chosen);
+        router.choose(row, bias.as_deref(), &mut scratch, chosen);
     }
     let ids = Tensor::from_slice(&chosen, (tokens, router.chosen), logits.device())?;
     let mut weights = affinities.gather(&ids, 1)?;
     if router.normalize {
         weights = weights.broadcast_div(&(weights.sum_keepdim(1)? + 1e-20)?)?;
     }
-    Ok((chosen, (weights * router.scale)?))
+    Ok((Arc::new(Experts::new(&chosen, router.chosen, experts)), (weights * router.scale)?))
 }
 
 /// See [`super::balance`].

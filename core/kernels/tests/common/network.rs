@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Result, Tensor};
 use kernels::Param;
-use kernels::ops::{self, Experts, HeadRange, LayerCache, Rope, Router, Segment};
+use kernels::ops::{self, HeadRange, LayerCache, Rope, Router, Segment};
 
 use super::{bits, numbers, tensor};
 
@@ -114,9 +114,9 @@ impl Network {
         let mixed = ops::attention(&q, &k, &v, segments, SCALE, cache)?;
         let x = ops::add(&x, &ops::linear(&mixed, &p[13], None)?)?;
 
-        let (chosen, weights) = ops::route(&ops::linear(&x, &p[14], None)?, Some(&[0.1; ROUTER.experts]), &ROUTER)?;
-        let experts = Arc::new(Experts::new(&chosen, ROUTER.chosen, ROUTER.experts));
-        let inner = ops::grouped_linear(&ops::gather_rows(&x, &experts.rows)?, &p[15], &experts)?;
+        let bias = Tensor::full(0.1f32, ROUTER.experts, &Device::Cpu)?;
+        let (experts, weights) = ops::route(&ops::linear(&x, &p[14], None)?, Some(&bias), &ROUTER)?;
+        let inner = ops::grouped_linear(&ops::to_experts(&x, &experts)?, &p[15], &experts)?;
         let outputs = ops::grouped_linear(&ops::silu_mul(&inner)?, &p[16], &experts)?;
         ops::add(&x, &ops::combine(&outputs, &weights, &experts)?)
     }

@@ -58,6 +58,7 @@ impl LatentAttention {
                 source: Source::HeadRows { tensor, stride: nope + value, first, rows },
                 start: Start::Normal,
                 trained: true,
+                precise: false,
             })
         };
         let (key, value_half) = (half("key", 0, nope)?, half("value", nope, value)?);

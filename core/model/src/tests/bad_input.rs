@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use base::RngKey;
-use candle_core::Device;
+use candle_core::{DType, Device};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use tempfile::TempDir;
@@ -19,7 +19,7 @@ fn saved(seed: u64) -> TempDir {
 
 #[track_caller]
 fn refused(folder: &Path, expected: &[&str]) {
-    let error = Model::load(folder, &Device::Cpu).err().expect("the folder is damaged").to_string();
+    let error = Model::load(folder, &Device::Cpu, DType::F32).err().expect("the folder is damaged").to_string();
     for part in expected {
         assert!(error.contains(part), "{error}");
     }
@@ -41,7 +41,7 @@ fn what_is_saved_loads_to_the_same_model_and_the_same_files() {
     model.balance(&[vec![1, 0, 0, 0, 0, 0, 0, 0], vec![0, 0, 0, 0, 0, 0, 0, 1]], 0.01).unwrap();
     let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     model.save(first.path()).unwrap();
-    let again = Model::load(first.path(), &Device::Cpu).unwrap();
+    let again = Model::load(first.path(), &Device::Cpu, DType::F32).unwrap();
     for ((entry, own), (_, loaded)) in model.weights().iter().zip(again.weights()) {
         assert_eq!(values(&own.value()), values(&loaded.value()), "{}", entry.name);
     }
@@ -88,7 +88,7 @@ fn every_architecture_starts_from_random_weights() {
     for name in super::ARCHITECTURES {
         let (source, saved) = (loadable(&reference(name), "config.json"), tempfile::tempdir().unwrap());
         let [config, tokenizer] = ["config.json", "tokenizer.json"].map(|file| source.path().join(file));
-        let model = Model::init(&config, &tokenizer, None, RngKey::new(1, "init"), &Device::Cpu).unwrap();
+        let model = Model::init(&config, &tokenizer, None, RngKey::new(1, "init"), &Device::Cpu, DType::F32).unwrap();
         assert_eq!(model.parameter_count(), load(name).parameter_count());
         for (entry, param) in model.weights() {
             let found = values(&param.value());
@@ -102,7 +102,7 @@ fn every_architecture_starts_from_random_weights() {
             assert!(expected.contains(&root), "{name}: {} has the root mean square {root}", entry.name);
         }
         model.save(saved.path()).unwrap();
-        let again = Model::load(saved.path(), &Device::Cpu).unwrap();
+        let again = Model::load(saved.path(), &Device::Cpu, DType::F32).unwrap();
         for ((entry, own), (_, loaded)) in model.weights().iter().zip(again.weights()) {
             assert_eq!(values(&own.value()), values(&loaded.value()), "{name}: {}", entry.name);
         }

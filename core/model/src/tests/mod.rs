@@ -1,6 +1,8 @@
 //! Whole models against transformers' numbers, against themselves, and against damaged folders.
 
 mod bad_input;
+#[cfg(feature = "cuda")]
+mod device;
 mod hub;
 mod learning;
 mod parity;
@@ -18,8 +20,9 @@ use tempfile::TempDir;
 
 use crate::{Model, Tokenizer};
 
+/// Where the project is now: these tests also run where they were not built.
 fn root() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+    std::env::var_os("CARGO_MANIFEST_DIR").map_or(env!("CARGO_MANIFEST_DIR").into(), PathBuf::from).join("../..")
 }
 
 /// Every architecture of which there are numbers of transformers.
@@ -67,7 +70,12 @@ fn load(name: &str) -> Model {
 
 /// A reference model, read by one of its configs.
 fn load_as(name: &str, config: &str) -> Model {
-    Model::load(loadable(&reference(name), config).path(), &Device::Cpu).unwrap()
+    load_on(name, config, &Device::Cpu, DType::F32)
+}
+
+/// The same on a device, with products in a dtype.
+fn load_on(name: &str, config: &str, device: &Device, dtype: DType) -> Model {
+    Model::load(loadable(&reference(name), config).path(), device, dtype).unwrap()
 }
 
 /// A model with random weights: a reference model's config with some keys changed.
@@ -77,7 +85,7 @@ fn variant(name: &str, change: Value) -> Model {
     let mut json: Value = serde_json::from_str(&std::fs::read_to_string(&config).unwrap()).unwrap();
     json.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
     std::fs::write(&config, json.to_string()).unwrap();
-    Model::init(&config, &tokenizer, None, RngKey::new(1, "init"), &Device::Cpu).unwrap()
+    Model::init(&config, &tokenizer, None, RngKey::new(1, "init"), &Device::Cpu, DType::F32).unwrap()
 }
 
 /// The quickstart's model with random weights.
@@ -85,7 +93,7 @@ fn quickstart(seed: u64) -> Model {
     let file = |name: &str| root().join("pipelines/quickstart").join(name);
     let key = RngKey::new(seed, "init");
     let template = file("chat_template.jinja");
-    Model::init(&file("model.json"), &file("tokenizer.json"), Some(&template), key, &Device::Cpu).unwrap()
+    Model::init(&file("model.json"), &file("tokenizer.json"), Some(&template), key, &Device::Cpu, DType::F32).unwrap()
 }
 
 fn prompt(id: u64, text: &str, model: &Model) -> Arc<Prompt> {

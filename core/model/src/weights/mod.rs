@@ -8,7 +8,7 @@ mod init;
 mod load;
 mod save;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use kernels::Param;
 
 pub(crate) use init::Random;
@@ -32,6 +32,8 @@ pub(crate) struct Entry {
     pub start: Start,
     /// Whether it learns.
     pub trained: bool,
+    /// Whether its products are computed in f32, whatever the model's are.
+    pub precise: bool,
 }
 
 /// A tensor of a hub checkpoint.
@@ -65,13 +67,14 @@ impl Entry {
     /// A parameter that is one hub tensor.
     pub fn whole(name: String, shape: &[usize], start: Start) -> Self {
         let source = Source::Joined(vec![HubTensor { name: name.clone(), shape: shape.to_vec() }]);
-        Self { name, shape: shape.to_vec(), source, start, trained: true }
+        Self { name, shape: shape.to_vec(), source, start, trained: true, precise: false }
     }
 
     /// A parameter that is several hub tensors of equal shape, one after another.
     pub fn joined(name: String, shape: &[usize], parts: impl Iterator<Item = String>, part: &[usize]) -> Self {
         let tensors = parts.map(|name| HubTensor { name, shape: part.to_vec() }).collect();
-        Self { name, shape: shape.to_vec(), source: Source::Joined(tensors), start: Start::Normal, trained: true }
+        let (shape, source) = (shape.to_vec(), Source::Joined(tensors));
+        Self { name, shape, source, start: Start::Normal, trained: true, precise: false }
     }
 
     /// A parameter that is the rows of several hub tensors, one after another.
@@ -79,7 +82,7 @@ impl Entry {
         let rows = tensors.iter().map(|tensor| tensor.shape[0]).sum();
         let columns = tensors.first().map_or(&[][..], |tensor| &tensor.shape[1..]);
         let shape = [&[rows], columns].concat();
-        Self { name, shape, source: Source::Joined(tensors), start, trained: true }
+        Self { name, shape, source: Source::Joined(tensors), start, trained: true, precise: false }
     }
 
     /// The hub tensors that it is made of.
@@ -109,11 +112,15 @@ impl Entry {
         }
     }
 
-    /// The parameter of this entry on `device`. One that does not learn is read by the host, so it stays there.
-    pub fn param(&self, values: Vec<f32>, device: &Device) -> Result<Param> {
-        Ok(match self.trained {
-            true => Param::new(&self.name, Tensor::from_vec(values, self.shape.as_slice(), device)?)?,
-            false => Param::frozen(&self.name, Tensor::from_vec(values, self.shape.as_slice(), &Device::Cpu)?)?,
-        })
+    /// The parameter of this entry on `device`. Its products are computed in `dtype`, unless they are to be precise; a
+    /// vector is in no product.
+    pub fn param(&self, values: Vec<f32>, device: &Device, dtype: DType) -> Result<Param> {
+        let values = Tensor::from_vec(values, self.shape.as_slice(), device)?;
+        let param = match self.trained {
+            true => Param::new(&self.name, values)?,
+            false => Param::frozen(&self.name, values)?,
+        };
+        let product = self.shape.len() > 1 && !self.precise;
+        Ok(if product { param.computing_in(dtype)? } else { param })
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context;
-use candle_core::Device;
+use candle_core::{DType, Device};
 use flow::bench::{Bench, Sizes};
 use model::{Model, Tokenizer};
 
@@ -29,6 +29,15 @@ pub struct Args {
     /// Where to compute.
     #[arg(long, value_enum, default_value_t = Place::Cpu)]
     device: Place,
+    /// What products are computed in.
+    #[arg(long, value_enum, default_value_t = Dtype::F32)]
+    dtype: Dtype,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Dtype {
+    F32,
+    Bf16,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -56,9 +65,13 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
     }
     let device = match args.device {
         Place::Cpu => Device::Cpu,
-        Place::Cuda => Device::new_cuda(0).context("no CUDA device can be used; build with `--features cuda`")?,
+        Place::Cuda => kernels::gpu().context("no CUDA device can be used; build with `--features cuda`")?,
     };
-    let model = load(&args.model, &device)?;
+    let dtype = match args.dtype {
+        Dtype::F32 => DType::F32,
+        Dtype::Bf16 => DType::BF16,
+    };
+    let model = load(&args.model, &device, dtype)?;
     let (all, active) = model.parameter_count();
     let machine = (args.device == Place::Cpu).then(Machine::measure);
     ui::give(&format!("model        {:.1}M parameters, {:.1}M active", all as f64 / 1e6, active as f64 / 1e6))?;
@@ -102,14 +115,14 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
     Ok(exit_code::DONE)
 }
 
-fn load(path: &Path, device: &Device) -> anyhow::Result<Model> {
+fn load(path: &Path, device: &Device, dtype: DType) -> anyhow::Result<Model> {
     if path.is_dir() {
-        return Ok(Model::load(path, device)?);
+        return Ok(Model::load(path, device, dtype)?);
     }
     let config = std::fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))?;
     let config = model::Config::from_json(&config).with_context(|| path.display().to_string())?;
     let tokenizer = Tokenizer::train_chars(std::iter::once("ab".to_owned()), &[])?;
-    Ok(Model::random(config, tokenizer, base::RngKey::new(17, "init"), device)?)
+    Ok(Model::random(config, tokenizer, base::RngKey::new(17, "init"), device, dtype)?)
 }
 
 /// What this machine can do at most.

@@ -77,11 +77,23 @@ static MODEL: Fields = Fields {
             "device",
             Kind::Choice(&[
                 choice("auto", "CUDA where the build and the machine have it, else the CPU."),
-                choice("cpu", "The CPU, in f32."),
+                choice("cpu", "The CPU."),
                 choice("cuda", "The first NVIDIA GPU."),
             ]),
             "\"auto\"",
             "Where it is computed.",
+        ),
+        default(
+            "dtype",
+            Kind::Choice(&[
+                choice("f32", "Single precision."),
+                choice(
+                    "bf16",
+                    "Weights rounded to bfloat16 for products; sums, norms, softmax and router stay in f32.",
+                ),
+            ]),
+            "\"f32\"",
+            "What its products are computed in. Weights are kept, updated and saved in f32 either way.",
         ),
     ],
     rules: &[Rule::ExactlyOne(&["path", "init"])],

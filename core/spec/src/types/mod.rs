@@ -109,6 +109,8 @@ pub struct Model {
     pub source: ModelSource,
     /// Where it is computed.
     pub device: Device,
+    /// What its products are computed in.
+    pub dtype: Dtype,
     /// The place of the table, for later checks.
     #[serde(skip)]
     pub span: Span,
@@ -137,10 +139,20 @@ pub enum ModelSource {
 pub enum Device {
     /// CUDA where the build and the machine have it, else the CPU.
     Auto,
-    /// The CPU, in f32.
+    /// The CPU.
     Cpu,
     /// The first NVIDIA GPU.
     Cuda,
+}
+
+/// What the matrices of a model are multiplied in. Weights are kept, updated and saved in f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dtype {
+    /// Single precision.
+    F32,
+    /// Weights rounded to bfloat16.
+    Bf16,
 }
 
 /// `[plugins.NAME]`: exactly one of `builtin`, `wasm`, `rhai`.

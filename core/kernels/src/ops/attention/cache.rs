@@ -16,6 +16,9 @@ pub struct LayerCache {
     groups: usize,
     dk: usize,
     dv: usize,
+    /// What a GPU has seen of all slots.
+    #[cfg(feature = "cuda")]
+    on_device: Option<crate::cuda::Cached>,
 }
 
 /// One sequence.
@@ -34,7 +37,15 @@ impl LayerCache {
     /// An empty cache: `slots` sequences of up to `capacity` tokens, `groups` heads of keys of width `dk` and values of
     /// width `dv`.
     pub fn new(slots: usize, capacity: usize, groups: usize, dk: usize, dv: usize) -> Self {
-        Self { slots: vec![Slot::default(); slots], capacity, groups, dk, dv }
+        Self {
+            slots: vec![Slot::default(); slots],
+            capacity,
+            groups,
+            dk,
+            dv,
+            #[cfg(feature = "cuda")]
+            on_device: None,
+        }
     }
 
     /// The number of tokens in a slot.
@@ -60,6 +71,10 @@ impl LayerCache {
     pub fn fork(&mut self, from: usize, to: usize) {
         if from == to {
             return;
+        }
+        #[cfg(feature = "cuda")]
+        if let Some(device) = &mut self.on_device {
+            device.fork(from, to, self.slots[from].len);
         }
         let (panels, rows) = (self.panels(self.slots[from].len), self.slots[from].len * self.groups * self.dv);
         let panels = panels.min(self.slots[from].keys.len());
@@ -92,6 +107,37 @@ impl LayerCache {
     /// The elements of the panels that `len` tokens need.
     fn panels(&self, len: usize) -> usize {
         len.div_ceil(PANEL) * PANEL * self.groups * self.dk
+    }
+
+    /// The most tokens of a slot.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Makes room for `added` tokens of a slot; the number that it had.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn grow(&mut self, slot: usize, added: usize, sizes: (usize, usize, usize)) -> Result<usize> {
+        self.check(slot, added, sizes.0, sizes.1, sizes.2)?;
+        let len = &mut self.slots[slot].len;
+        *len += added;
+        Ok(*len - added)
+    }
+
+    /// What a GPU has seen; `make` allocates it for so many tokens the first time.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn on_device(
+        &mut self,
+        make: impl FnOnce(usize) -> Result<crate::cuda::Cached>,
+    ) -> Result<&mut crate::cuda::Cached> {
+        let tokens = self.slots.len() * self.capacity;
+        if u32::try_from(tokens).is_err() {
+            bail!("attention: a cache of {tokens} tokens; make it smaller than 2^32");
+        }
+        match &mut self.on_device {
+            Some(device) => Ok(device),
+            none => Ok(none.insert(make(tokens)?)),
+        }
     }
 
     pub(super) fn slot(&self, slot: usize) -> &Slot {

@@ -10,8 +10,8 @@ use candle_core::{Result, Tensor, bail};
 pub use cache::LayerCache;
 
 use self::kernel::{Gradients, Keys, Sizes, backward, forward};
+use super::elsewhere;
 use super::node::{Shared, fill, fused, node, read};
-use super::slow;
 use crate::pool;
 
 /// One sequence's rows in the packed tensors.
@@ -43,7 +43,7 @@ pub fn attention(
     cache: Option<&mut LayerCache>,
 ) -> Result<Tensor> {
     if !fused(&[q, k, v]) {
-        return slow::attention(q, k, v, segments, scale, cache);
+        return elsewhere::attention(q, k, v, segments, scale, cache);
     }
     let (q, k, v) = (&q.contiguous()?, &k.contiguous()?, &v.contiguous()?);
     let sizes = check(q, k, v.dims3()?, scale, segments)?;
@@ -80,7 +80,7 @@ pub fn latent_attention(
     cache: Option<&mut LayerCache>,
 ) -> Result<Tensor> {
     if !fused(&[q, k]) {
-        return slow::latent_attention(q, k, latent, segments, scale, cache);
+        return elsewhere::latent_attention(q, k, latent, segments, scale, cache);
     }
     let (q, k) = (&q.contiguous()?, &k.contiguous()?);
     let (tokens, groups, dk) = k.dims3()?;
