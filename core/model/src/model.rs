@@ -142,13 +142,7 @@ impl Model {
     ///
     /// # Errors
     /// A tokenizer with more tokens than the config has.
-    pub fn random(
-        config: Config,
-        tokenizer: Tokenizer,
-        key: RngKey,
-        device: &Device,
-        dtype: DType,
-    ) -> Result<Self> {
+    pub fn random(config: Config, tokenizer: Tokenizer, key: RngKey, device: &Device, dtype: DType) -> Result<Self> {
         Self::with_random_weights(config, tokenizer, Extras::default(), key, (device, dtype))
     }
 
