@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+use half::bf16;
+
 use crate::math::{for_lanes, load, store};
 use crate::simd::{Lanes, dispatch};
 use crate::{pool, scratch};
@@ -16,30 +18,51 @@ pub(crate) const PANEL: usize = 32;
 const DEPTH: usize = 512;
 /// The most rows of C in a task: A's part stays in the second-level cache. More of them would read B less often.
 const ROWS: usize = 252;
-/// Panels from which on A is worth being packed, and rows from which on a panel is: each is read so often.
+/// Panels from which on a transposed A is worth being packed, and rows from which on a panel is: each is read so often.
 const PACK: (usize, usize) = (4, 24);
 /// Multiply-adds below which a second thread costs more than it gives.
 const WORTH: usize = 1 << 18;
 
-/// B, by panels.
+/// B, by panels: f32, or bf16 that is widened to it.
 #[derive(Clone, Copy)]
 pub(crate) struct Panels {
-    pub start: *const f32,
+    start: *const u8,
+    /// The bytes of an element: 4, or 2 for bf16.
+    width: usize,
     /// From one k to the next.
-    pub row: usize,
+    row: usize,
     /// From one panel to the next.
-    pub panel: usize,
+    panel: usize,
 }
 
 impl Panels {
+    /// Panels of f32 with the given distances, in elements.
+    pub fn of(start: *const f32, row: usize, panel: usize) -> Self {
+        Self { start: start.cast(), width: 4, row, panel }
+    }
+
     /// Packed panels of `depth` rows.
     pub fn packed(start: *const f32, depth: usize) -> Self {
-        Self { start, row: PANEL, panel: PANEL * depth }
+        Self::of(start, PANEL, PANEL * depth)
     }
 
     /// A matrix whose rows are contiguous, in place.
     pub fn in_place(start: *const f32, row: usize) -> Self {
-        Self { start, row, panel: PANEL }
+        Self::of(start, row, PANEL)
+    }
+
+    /// The same panels over numbers in bf16.
+    pub fn in_bf16(self, start: *const bf16) -> Self {
+        Self { start: start.cast(), width: 2, ..self }
+    }
+
+    fn is_bf16(&self) -> bool {
+        self.width == 2
+    }
+
+    /// Where row `k` of a panel begins.
+    fn at(&self, panel: usize, k: usize) -> *const u8 {
+        self.start.wrapping_add((panel * self.panel + k * self.row) * self.width)
     }
 }
 
@@ -129,7 +152,7 @@ pub(crate) unsafe fn run(products: &[Product]) {
     });
 }
 
-/// Computes one product on this thread, copying nothing: for small ones.
+/// Computes one product on this thread, copying nothing: for small ones in f32.
 ///
 /// # Safety
 /// As for [`run`].
@@ -147,8 +170,13 @@ pub(crate) unsafe fn whole(product: &Product) {
 /// As for [`run`].
 unsafe fn block(product: &Product, rows: &Range<usize>, panels: &Range<usize>) {
     let (height, depth) = (rows.len(), DEPTH.min(product.k));
-    let a = if panels.len() >= PACK.0 && height >= PACK.1 { height.next_multiple_of(12) * depth } else { 0 };
-    let b = if product.b.row != PANEL && height >= PACK.1 { PANEL * depth } else { 0 };
+    let a = if product.a_row == 1 && panels.len() >= PACK.0 && height >= PACK.1 {
+        height.next_multiple_of(12) * depth
+    } else {
+        0
+    };
+    let scattered = product.b.row != PANEL && height >= PACK.1;
+    let b = if scattered || product.b.is_bf16() { PANEL * depth } else { 0 };
     scratch::with([a, b], |[a, b]| {
         // SAFETY: the caller's.
         unsafe {
@@ -162,7 +190,7 @@ unsafe fn block(product: &Product, rows: &Range<usize>, panels: &Range<usize>) {
     });
 }
 
-/// Room for copies of a part of A (tiles of rows, k by k) and of one panel of B, where they are worth it.
+/// Room for copies of a part of a transposed A (tiles of rows, k by k) and of one panel of B, where they are worth it.
 #[derive(Clone, Copy)]
 struct Copies {
     a: *mut f32,
@@ -193,33 +221,37 @@ unsafe fn block_lanes<L: Lanes>(product: &Product, rows: Range<usize>, panels: R
         if copies.of_a {
             // SAFETY: rows and k lie within A, and the copy has room for whole tiles.
             unsafe {
-                let a = a.add(rows.start * a_row + from * a_k);
-                pack_tiles::<L>(rows.len(), depth, a, a_row, a_k, copies.a);
+                let a = a.add(rows.start + from * a_k);
+                pack_tiles::<L>(rows.len(), depth, a, a_k, copies.a);
             }
         }
         for panel in panels.clone() {
             let mut column = panel * PANEL;
             let end = n.min(column + PANEL);
-            // SAFETY: offsets within what the caller vouches for.
-            let (mut panel_b, b_row) = unsafe {
-                let panel_b = b.start.add(panel * b.panel + from * b.row);
-                if copies.of_b {
-                    copy_panel::<L>(depth, end - column, panel_b, b.row, copies.b);
-                    (copies.b.cast_const(), PANEL)
-                } else {
-                    (panel_b, b.row)
-                }
+            let (mut panel_b, b_row) = if copies.of_b {
+                // SAFETY: rows and columns lie within B, and the copy has room for a panel.
+                unsafe { copy_panel::<L>(depth, end - column, &b, (panel, from), copies.b) };
+                (copies.b.cast_const(), PANEL)
+            } else {
+                (b.at(panel, from).cast::<f32>(), b.row)
             };
-            // The next panel comes from memory while this one is computed with, a part of it with each tile.
-            let next = b.start.wrapping_add((panel + 1) * b.panel + from * b.row);
-            let ahead = b.row == PANEL && panel + 1 < panels.end;
-            let next_row = if ahead { PANEL.div_ceil(rows.len().div_ceil(L::ROWS)) } else { 0 };
+            // The next panel comes from memory while this one is computed with, a part of it with each tile: where it lies in
+            // one piece a share, otherwise lines of each row with the first ones.
+            let next = b.at(panel + 1, from).cast::<f32>();
+            let (wide, row) = (PANEL * b.width / 4, b.row * b.width / 4);
+            let share = wide.div_ceil(rows.len().div_ceil(L::ROWS));
+            let fetched = |tile: usize| match (panel + 1 < panels.end, b.row == PANEL) {
+                (true, true) => (next.wrapping_add(tile * depth * share), share),
+                (true, false) if tile < wide / 16 => (next.wrapping_add(16 * tile), row),
+                _ => (next, 0),
+            };
             while column < end {
                 let columns = (end - column).min(16 * L::WIDE);
                 let mut row = rows.start;
                 while row < rows.end {
                     let count = (rows.end - row).min(L::ROWS);
                     let done = row - rows.start;
+                    let (next, next_row) = fetched(done / L::ROWS);
                     // SAFETY: as above; rows and columns end where C does.
                     unsafe {
                         let (a, a_row, a_k) = if copies.of_a {
@@ -238,7 +270,7 @@ unsafe fn block_lanes<L: Lanes>(product: &Product, rows: Range<usize>, panels: R
                             c_row,
                             columns,
                             add,
-                            next: if ahead { next.wrapping_add(done / L::ROWS * depth * next_row) } else { panel_b },
+                            next,
                             next_row,
                         };
                         if copies.of_a { tile_of::<L, true>(count, &tile) } else { tile_of::<L, false>(count, &tile) }
@@ -256,42 +288,49 @@ unsafe fn block_lanes<L: Lanes>(product: &Product, rows: Range<usize>, panels: R
     }
 }
 
-/// Copies `m` rows of A to tiles of as many rows as fit the registers, k by k within a tile. The last tile's missing rows
-/// are left as they are: no product reads them.
+/// Copies `m` rows of a transposed A to tiles of as many rows as fit the registers, k by k within a tile. The last tile's
+/// missing rows are left as they are: no product reads them.
 #[inline(always)]
-unsafe fn pack_tiles<L: Lanes>(m: usize, k: usize, a: *const f32, a_row: usize, a_k: usize, out: *mut f32) {
-    for top in (0..m).step_by(L::ROWS) {
-        let rows = L::ROWS.min(m - top);
-        // SAFETY: the caller's; a tile has room for L::ROWS * k.
+unsafe fn pack_tiles<L: Lanes>(m: usize, k: usize, a: *const f32, a_k: usize, out: *mut f32) {
+    // Each k's rows lie side by side: they are read as one stream, and dealt to the tiles.
+    for step in 0..k {
+        for top in (0..m).step_by(L::ROWS) {
+            let rows = L::ROWS.min(m - top);
+            // SAFETY: the caller's; a tile has room for L::ROWS * k.
+            unsafe { L::store_n(out.add(top * k + step * L::ROWS), L::load_n(a.add(step * a_k + top), rows), rows) };
+        }
+    }
+}
+
+/// Copies `k` rows of `columns` of a panel, from row `from` on, to a packed one in f32.
+#[inline(always)]
+unsafe fn copy_panel<L: Lanes>(k: usize, columns: usize, b: &Panels, (panel, from): (usize, usize), out: *mut f32) {
+    for step in 0..k {
+        // SAFETY: the caller's; the panel has room for 32 columns in each row.
         unsafe {
-            let (a, out) = (a.add(top * a_row), out.add(top * k));
-            if a_row == 1 {
-                for step in 0..k {
-                    L::store_n(out.add(step * L::ROWS), L::load_n(a.add(step * a_k), rows), rows);
-                }
+            let (row, to) = (b.at(panel, from + step), out.add(step * PANEL));
+            if b.is_bf16() {
+                let row = row.cast::<bf16>();
+                for_lanes!(columns, |i, count| store::<L>(to.add(i), widen::<L>(row.add(i), count), count));
             } else {
-                // Small squares keep both sides in cache lines that are there already.
-                for first in (0..k).step_by(16) {
-                    for row in 0..rows {
-                        for step in first..k.min(first + 16) {
-                            *out.add(step * L::ROWS + row) = *a.add(row * a_row + step * a_k);
-                        }
-                    }
-                }
+                let row = row.cast::<f32>();
+                for_lanes!(columns, |i, count| store::<L>(to.add(i), load::<L>(row.add(i), count), count));
             }
         }
     }
 }
 
-/// Copies `k` rows of `columns` to a packed panel.
+/// Loads up to sixteen numbers in bf16, which f32 holds exactly.
 #[inline(always)]
-unsafe fn copy_panel<L: Lanes>(k: usize, columns: usize, b: *const f32, b_row: usize, out: *mut f32) {
-    for step in 0..k {
-        // SAFETY: the caller's; the panel has room for 32 columns in each row.
-        unsafe {
-            let (from, to) = (b.wrapping_add(step * b_row), out.add(step * PANEL));
-            for_lanes!(columns, |i, count| store::<L>(to.add(i), load::<L>(from.add(i), count), count));
+unsafe fn widen<L: Lanes>(p: *const bf16, count: usize) -> L::V {
+    // SAFETY: the caller vouches for `count` numbers.
+    unsafe {
+        if count == 16 {
+            return L::load_bf16(p.cast());
         }
+        let mut rest = [0u16; 16];
+        std::ptr::copy_nonoverlapping(p.cast(), rest.as_mut_ptr(), count);
+        L::load_bf16(rest.as_ptr())
     }
 }
 
@@ -388,11 +427,18 @@ pub(crate) fn packed_len(k: usize, n: usize) -> usize {
 }
 
 /// Packs the transpose of `w` (`n` rows of `k`, `row` apart) into panels: `out[panel][k][32]`, padded by 0.
-pub(crate) fn pack_rows(w: &[f32], n: usize, k: usize, row: usize, out: &mut [f32]) {
+pub(crate) fn pack_rows<T: Copy + Default>(
+    w: &[f32],
+    n: usize,
+    k: usize,
+    row: usize,
+    out: &mut [T],
+    convert: impl Fn(f32) -> T,
+) {
     for (panel, out) in out.chunks_mut(PANEL * k).enumerate() {
         let rows = PANEL.min(n - panel * PANEL);
         if rows < PANEL {
-            out.fill(0.0);
+            out.fill(T::default());
         }
         // Small squares keep both sides in cache lines that are there already.
         for from in (0..k).step_by(16) {
@@ -400,7 +446,7 @@ pub(crate) fn pack_rows(w: &[f32], n: usize, k: usize, row: usize, out: &mut [f3
             for r in 0..rows {
                 let source = &w[(panel * PANEL + r) * row..][from..to];
                 for (value, out) in source.iter().zip(out[from * PANEL..].chunks_mut(PANEL)) {
-                    out[r] = *value;
+                    out[r] = convert(*value);
                 }
             }
         }

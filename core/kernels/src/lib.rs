@@ -23,6 +23,7 @@ mod cuda;
 mod gemm;
 pub mod machine;
 pub mod math;
+mod matrices;
 pub mod memory;
 pub mod ops;
 pub mod optim;

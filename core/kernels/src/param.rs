@@ -3,15 +3,16 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::gemm::{PANEL, pack_rows, packed_len};
-use crate::ops::{Shared, read};
+use crate::matrices::{InPlace, Packed};
+use crate::ops::{read, read_as};
 use crate::optim::{self, AdamW, Moments, Place, is_finite, sum_of_squares};
-use crate::pool;
 use candle_core::backprop::GradStore;
 
 use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Result, Shape, Tensor, Var, bail};
+use half::bf16;
 
 /// A trainable tensor: its value, the packed forms that products read, and the gradient that has arrived so far.
 ///
@@ -30,15 +31,15 @@ struct Inner {
     var: Var,
     compute: DType,
     gradient: Mutex<Gradient>,
-    packed: Mutex<Packed>,
+    packed: Mutex<Panels>,
     /// The value in the dtype that products read, where that is another one.
     rounded: Mutex<Option<Tensor>>,
 }
 
-/// The form that products read.
+/// The form that forward products read.
 #[derive(Default)]
-struct Packed {
-    panels: Arc<Vec<f32>>,
+struct Panels {
+    packed: Option<Arc<Packed>>,
     /// Whether they are those of the value; the memory serves the next value otherwise.
     fresh: bool,
 }
@@ -65,9 +66,6 @@ impl Gradient {
         Some(sum)
     }
 }
-
-/// Elements below which a second thread costs more than it gives.
-const GRAIN: usize = 1 << 14;
 
 /// The number of chains.
 const CHAINS: usize = 3;
@@ -146,23 +144,19 @@ impl Param {
     /// value stays f32. It is called before the parameter is shared.
     ///
     /// # Errors
-    /// Another dtype, or one that the device's products don't read.
+    /// Another dtype.
     pub fn computing_in(self, dtype: DType) -> Result<Self> {
         if dtype == self.compute_dtype() {
             return Ok(self);
         }
-        let (name, device) = (self.name(), self.inner.var.device());
+        let name = self.name();
         if dtype != DType::BF16 {
             bail!("parameter `{name}`: products are computed in F32 or BF16, not in {dtype:?}");
-        }
-        if device.is_cpu() {
-            bail!("parameter `{name}`: on the CPU products are computed in f32; say `dtype = \"f32\"`, or use a GPU");
         }
         Self::build(name, self.inner.var.clone(), dtype, self.tracked)
     }
 
     /// The value in the dtype that products read. It leads no graph to this parameter.
-    #[cfg(feature = "cuda")]
     pub(crate) fn compute_value(&self) -> Result<Tensor> {
         let value = self.inner.var.as_detached_tensor();
         if self.inner.compute == value.dtype() {
@@ -309,35 +303,24 @@ impl Param {
         }
     }
 
-    /// The panels of the transpose of each `[N, K]` matrix, one matrix after another. The parameter is on the CPU.
-    pub(crate) fn packed(&self) -> Result<Arc<Vec<f32>>> {
+    /// The panels of the transpose of each `[N, K]` matrix. The parameter is on the CPU.
+    pub(crate) fn packed(&self) -> Result<Arc<Packed>> {
         // The lock is held while packing: a change that comes meanwhile drops these panels afterwards.
-        let mut packed = lock(&self.inner.packed);
-        if packed.fresh {
-            return Ok(packed.panels.clone());
+        let mut panels = lock(&self.inner.packed);
+        if let Some(packed) = panels.packed.as_ref().filter(|_| panels.fresh) {
+            return Ok(packed.clone());
         }
         let dims = self.shape().dims();
         let &[.., n, k] = dims else { bail!("parameter `{}` is {dims:?}, not a matrix", self.inner.name) };
         let values = read(self.inner.var.as_tensor())?;
-        let values: &[f32] = &values;
-        let matrices: usize = dims[..dims.len() - 2].iter().product();
-        let length = matrices * packed_len(k, n);
-        if Arc::get_mut(&mut packed.panels).is_none_or(|panels| panels.len() != length) {
-            packed.panels = Arc::new(vec![0.0; length]);
-        }
-        if let Some(panels) = Arc::get_mut(&mut packed.panels).filter(|panels| !panels.is_empty()) {
-            let (each, out) = (n.div_ceil(PANEL), Shared::new(panels.as_mut_ptr()));
-            pool::run_ranges(matrices * each, GRAIN.div_ceil(PANEL * k), |range| {
-                for panel in range {
-                    let (matrix, first) = (panel / each, panel % each * PANEL);
-                    // SAFETY: the panel lies inside, and is this task's.
-                    let out = unsafe { std::slice::from_raw_parts_mut(out.at(panel * PANEL * k), PANEL * k) };
-                    pack_rows(&values[(matrix * n + first) * k..], PANEL.min(n - first), k, k, out);
-                }
-            });
-        }
-        packed.fresh = true;
-        Ok(packed.panels.clone())
+        let matrices = dims[..dims.len() - 2].iter().product();
+        let zeros = || Packed::zeros(self.inner.compute == DType::BF16, matrices, n, k);
+        // Someone may still read the old panels.
+        let mut packed = panels.packed.take().and_then(Arc::into_inner).unwrap_or_else(zeros);
+        packed.fill(&values, n, k);
+        let packed = Arc::new(packed);
+        (panels.packed, panels.fresh) = (Some(packed.clone()), true);
+        Ok(packed)
     }
 
     /// What has arrived since [`Param::zero_grad`]; `None` if nothing has.
@@ -403,6 +386,16 @@ impl Param {
         }
         f(sums);
     }
+}
+
+/// The matrices that [`Param::compute_value`] gave, as they lie on the CPU.
+pub(crate) fn in_place(
+    value: &Tensor,
+) -> Result<InPlace<impl Deref<Target = [f32]> + '_, impl Deref<Target = [bf16]> + '_>> {
+    Ok(match value.dtype() {
+        DType::BF16 => InPlace::Bf16(read_as(value)?),
+        _ => InPlace::F32(read(value)?),
+    })
 }
 
 /// Runs a closure over a tensor's own storage.

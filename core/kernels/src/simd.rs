@@ -78,6 +78,8 @@ pub(crate) trait Lanes: Copy {
     unsafe fn select_lt(a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V;
     /// Adds the low bits of `n` to the exponent of `p`.
     unsafe fn add_exponent(p: Self::V, n: Self::V) -> Self::V;
+    /// Sixteen numbers in bf16, whose bits are the upper half of those of the same numbers in f32.
+    unsafe fn load_bf16(p: *const u16) -> Self::V;
     /// Asks for the cache line of an address, which need not be valid.
     unsafe fn prefetch(p: *const f32);
 }
@@ -156,6 +158,11 @@ impl Lanes for Portable {
     #[inline(always)]
     unsafe fn add_exponent(p: Self::V, n: Self::V) -> Self::V {
         map2(p, n, |p, n| f32::from_bits(p.to_bits().wrapping_add(n.to_bits() << 23)))
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(p: *const u16) -> Self::V {
+        // SAFETY: the caller vouches for sixteen numbers.
+        std::array::from_fn(|lane| f32::from_bits(u32::from(unsafe { p.add(lane).read() }) << 16))
     }
     #[inline(always)]
     unsafe fn prefetch(_: *const f32) {}
@@ -266,6 +273,16 @@ mod x86 {
             }
         }
         #[inline(always)]
+        unsafe fn load_bf16(p: *const u16) -> Self::V {
+            unsafe {
+                let widen = |p: *const u16| {
+                    let bits = _mm256_cvtepu16_epi32(_mm_loadu_si128(p.cast()));
+                    _mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits))
+                };
+                (widen(p), widen(p.add(8)))
+            }
+        }
+        #[inline(always)]
         unsafe fn prefetch(p: *const f32) {
             unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
         }
@@ -343,6 +360,13 @@ mod x86 {
             unsafe {
                 let n = _mm512_slli_epi32::<23>(_mm512_castps_si512(n));
                 _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p), n))
+            }
+        }
+        #[inline(always)]
+        unsafe fn load_bf16(p: *const u16) -> Self::V {
+            unsafe {
+                let bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast()));
+                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits))
             }
         }
         #[inline(always)]
@@ -464,7 +488,13 @@ pub(crate) mod tests {
     fn the_instruction_set_changes_no_bit_of_a_network_and_its_update() {
         use crate::common::network::Network;
 
-        let (network, sequences) = (Network::new(), Network::sequences());
+        for network in [Network::new(), Network::in_bf16()] {
+            changes_no_bit(&network);
+        }
+    }
+
+    fn changes_no_bit(network: &crate::common::network::Network) {
+        let sequences = crate::common::network::Network::sequences();
         let mut seen = Vec::new();
         for level in levels() {
             let _guard = with(level);

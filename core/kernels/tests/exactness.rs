@@ -32,6 +32,20 @@ fn the_number_of_threads_changes_no_bit() {
 }
 
 #[test]
+fn weights_in_bf16_are_rounded_and_nothing_else() {
+    let sequences = Network::sequences();
+    let (network, rounded) = (Network::in_bf16(), Network::rounded_to_bf16());
+    let _guard = threads(2);
+    let forward = network.forward(&sequences);
+    assert!(forward == rounded.forward(&sequences));
+    assert!(forward != Network::new().forward(&sequences), "bf16 has too few bits for these weights");
+    let gradients = network.gradients(&[&sequences]);
+    for (i, (found, expected)) in gradients.iter().zip(rounded.gradients(&[&sequences])).enumerate() {
+        assert!(*found == expected, "parameter {i}");
+    }
+}
+
+#[test]
 fn a_sequence_alone_has_the_bits_that_it_has_among_others() {
     let (network, sequences) = (Network::new(), Network::sequences());
     let _guard = threads(2);

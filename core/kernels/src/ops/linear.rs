@@ -1,14 +1,17 @@
 //! Products with a parameter.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use candle_core::{Result, Tensor, bail};
+use half::bf16;
 
 use super::node::{Shared, fill, fused, node, read};
 use super::{Experts, elsewhere};
 use crate::Param;
-use crate::gemm::{self, Panels, Product, packed_len};
-use crate::param::Chain;
+use crate::gemm::{self, Panels, Product};
+use crate::matrices::{InPlace, Packed};
+use crate::param::{Chain, in_place};
 
 /// `y = x W^T + b`: x `[T, ..]` with rows of K elements, w `[N, K]`, bias `[N]`, to `[T, N]`.
 ///
@@ -28,7 +31,7 @@ pub fn linear(x: &Tensor, w: &Param, bias: Option<&Param>) -> Result<Tensor> {
     }
     let mut out = {
         let (values, packed) = (read(x)?, w.packed()?);
-        let b = Panels::packed(packed.as_ptr(), k);
+        let b = packed.panels(0, n, k);
         // SAFETY: the sizes are those of the tensors.
         unsafe { fill(m * n, |c| gemm::run(&[Product::rows(m, n, k, values.as_ptr(), b, c)])) }
     };
@@ -58,9 +61,9 @@ pub fn linear(x: &Tensor, w: &Param, bias: Option<&Param>) -> Result<Tensor> {
             if !x.track_op() {
                 return Ok(None);
             }
-            let weight = w.value();
-            let weight = read(&weight)?;
-            let b = Panels::in_place(weight.as_ptr(), k);
+            let weight = w.compute_value()?;
+            let b = in_place(&weight)?;
+            let b = b.panels(0, k);
             // SAFETY: the sizes are those of the tensors.
             Ok(Some(unsafe { fill(m * k, |c| gemm::run(&[Product::rows(m, k, n, grad.as_ptr(), b, c)])) }))
         }
@@ -144,13 +147,13 @@ impl Heads {
     /// `x` and `y` have `m` rows of `x_row` and `y_row`.
     pub unsafe fn forward(&self, x: *const f32, w: &Param, y: *mut f32) -> Result<()> {
         let Self { m, n, k, transposed, .. } = *self;
-        let (weight, packed) = (w.value(), if transposed { None } else { Some(w.packed()?) });
-        let weight = read(&weight)?;
+        let (weight, packed) = (w.compute_value()?, if transposed { None } else { Some(w.packed()?) });
+        let weight = in_place(&weight)?;
         let products: Vec<_> = (0..self.heads)
             .map(|head| {
                 let b = match &packed {
-                    Some(packed) => Panels::packed(packed[head * packed_len(k, n)..].as_ptr(), k),
-                    None => Panels::in_place(weight[head * n * k..].as_ptr(), n),
+                    Some(packed) => packed.panels(head, n, k),
+                    None => weight.panels(head * n * k, n),
                 };
                 // SAFETY: offsets of a head within a row.
                 let (x, y) = unsafe { (x.add(self.x_at(head)), y.add(self.y_at(head))) };
@@ -235,8 +238,8 @@ pub fn grouped_linear(x: &Tensor, w: &Param, experts: &Arc<Experts>) -> Result<T
                 if !x.track_op() {
                     return Ok([None, None]);
                 }
-                let weight = w.value();
-                let weight = read(&weight)?;
+                let weight = w.compute_value()?;
+                let weight = in_place(&weight)?;
                 let dx = fill(m * k, |dx| backward_groups(&experts, grad.as_ptr(), &weight, dx, n, k));
                 Ok([Some(dx), None])
             }
@@ -253,9 +256,9 @@ fn by_expert(experts: &Experts, product: impl Fn(usize, usize, usize) -> Product
 
 /// # Safety
 /// `x` has a row of `k` and `y` one of `n` for each pair.
-pub(crate) unsafe fn forward_groups(e: &Experts, x: *const f32, packed: &[f32], y: *mut f32, n: usize, k: usize) {
+pub(crate) unsafe fn forward_groups(e: &Experts, x: *const f32, packed: &Packed, y: *mut f32, n: usize, k: usize) {
     let products = by_expert(e, |expert, start, m| {
-        let b = Panels::packed(packed[expert * packed_len(k, n)..].as_ptr(), k);
+        let b = packed.panels(expert, n, k);
         // SAFETY: rows of the expert's pairs.
         unsafe { Product::rows(m, n, k, x.add(start * k), b, y.add(start * n)) }
     });
@@ -265,9 +268,16 @@ pub(crate) unsafe fn forward_groups(e: &Experts, x: *const f32, packed: &[f32], 
 
 /// # Safety
 /// As for [`forward_groups`].
-pub(crate) unsafe fn backward_groups(e: &Experts, dy: *const f32, weight: &[f32], dx: *mut f32, n: usize, k: usize) {
+pub(crate) unsafe fn backward_groups(
+    e: &Experts,
+    dy: *const f32,
+    weight: &InPlace<impl Deref<Target = [f32]>, impl Deref<Target = [bf16]>>,
+    dx: *mut f32,
+    n: usize,
+    k: usize,
+) {
     let products = by_expert(e, |expert, start, m| {
-        let b = Panels::in_place(weight[expert * n * k..].as_ptr(), k);
+        let b = weight.panels(expert * n * k, k);
         // SAFETY: rows of the expert's pairs.
         unsafe { Product::rows(m, k, n, dy.add(start * n), b, dx.add(start * k)) }
     });

@@ -6,7 +6,7 @@ use super::elsewhere;
 use super::node::{Shared, fused, node, read};
 use crate::gemm::{self, Panels, Product};
 use crate::math::{exp_lanes, exp_sum, for_lanes, inverse, ln, load, max_of, scale, store};
-use crate::param::Chain;
+use crate::param::{Chain, in_place};
 use crate::simd::{Lanes, dispatch};
 use crate::{Param, pool};
 
@@ -57,7 +57,7 @@ pub fn token_logprobs(hidden: &Tensor, head: &Param, targets: &[u32], temperatur
     }
     let (source, head, targets) = (x.clone(), head.clone(), targets.to_vec());
     node("token_logprobs", [x, &weight], out, (n, 2), move |out, grad| {
-        let (values, out, weight) = (read(&source)?, read(out)?, head.value());
+        let (values, out, weight) = (read(&source)?, read(out)?, head.compute_value()?);
         let mut dx = vec![0.0; if source.track_op() { n * d } else { 0 }];
         shape.each_chunk(&values, &head, |start, logits, rows| {
             let m = rows.len();
@@ -73,7 +73,7 @@ pub fn token_logprobs(hidden: &Tensor, head: &Param, targets: &[u32], temperatur
                     }
                 }
             });
-            let weight = read(&weight)?;
+            let weight = in_place(&weight)?;
             // SAFETY: the chunk's rows of x and dx, the logits, the head and its accumulator have these sizes.
             unsafe {
                 let (logits, x) = (logits.at(0), values[start * d..].as_ptr());
@@ -84,7 +84,7 @@ pub fn token_logprobs(hidden: &Tensor, head: &Param, targets: &[u32], temperatur
                     });
                 }
                 if !dx.is_empty() {
-                    let (head, dx) = (Panels::in_place(weight.as_ptr(), d), dx[start * d..].as_mut_ptr());
+                    let (head, dx) = (weight.panels(0, d), dx[start * d..].as_mut_ptr());
                     gemm::run(&[Product::rows(m, d, vocab, logits, head, dx)]);
                 }
             }
@@ -124,7 +124,7 @@ impl Shape {
             let pointer = Shared::new(logits.as_mut_ptr());
             // SAFETY: the capacity is that of the largest chunk; the product writes before anything reads.
             unsafe {
-                let b = Panels::packed(packed.as_ptr(), d);
+                let b = packed.panels(0, vocab, d);
                 gemm::run(&[Product::rows(m, vocab, d, x[start * d..].as_ptr(), b, pointer.at(0))]);
                 pool::run_ranges(m, self.grain(), |range| {
                     let first = pointer.at(range.start * vocab);

@@ -31,7 +31,7 @@ pub use heads::{HeadRange, heads};
 pub use latent::{latent_key, latent_query};
 pub use linear::{grouped_linear, head_linear, linear};
 pub use logprobs::token_logprobs;
-pub(crate) use node::{Shared, fused, owning_node, read};
+pub(crate) use node::{Shared, fused, owning_node, read, read_as};
 pub use norm::{rms_norm, silu_mul};
 pub use rope::{Rope, rope};
 pub use router::{Router, route};

@@ -1,10 +1,12 @@
 //! What every fused operation is made of: slices out of tensors, new vectors, and nodes of candle's graph.
 
+use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, DType, Device, Layout, Result, Shape, Storage, Tensor};
 use candle_core::{Error, bail};
+use half::bf16;
 
 use crate::tape::{self, Record};
 
@@ -13,34 +15,63 @@ pub(crate) fn fused(tensors: &[&Tensor]) -> bool {
     tensors.iter().all(|tensor| tensor.device().is_cpu() && tensor.dtype() == DType::F32)
 }
 
-/// The elements of a contiguous f32 tensor on the CPU, locked against writers.
-struct Values<G> {
-    guard: G,
-    start: usize,
-    end: usize,
+/// What a tensor on the CPU may hold that fused operations read.
+pub(crate) trait Stored: Sized + 'static {
+    const NAME: &'static str;
+    fn of(storage: &CpuStorage) -> Option<&[Self]>;
 }
 
-impl<G: Deref<Target = Storage>> Deref for Values<G> {
-    type Target = [f32];
+impl Stored for f32 {
+    const NAME: &'static str = "f32";
 
-    fn deref(&self) -> &[f32] {
-        match &*self.guard {
-            Storage::Cpu(CpuStorage::F32(values)) => &values[self.start..self.end],
-            _ => &[],
-        }
+    fn of(storage: &CpuStorage) -> Option<&[Self]> {
+        if let CpuStorage::F32(values) = storage { Some(values) } else { None }
     }
 }
 
-/// Reads a tensor in place.
+impl Stored for bf16 {
+    const NAME: &'static str = "bf16";
+
+    fn of(storage: &CpuStorage) -> Option<&[Self]> {
+        if let CpuStorage::BF16(values) = storage { Some(values) } else { None }
+    }
+}
+
+/// The elements of a contiguous tensor on the CPU, locked against writers.
+struct Values<G, T> {
+    guard: G,
+    start: usize,
+    end: usize,
+    of: PhantomData<T>,
+}
+
+impl<G: Deref<Target = Storage>, T: Stored> Deref for Values<G, T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        let values = match &*self.guard {
+            Storage::Cpu(storage) => T::of(storage),
+            _ => None,
+        };
+        values.map_or(&[], |values| &values[self.start..self.end])
+    }
+}
+
+/// Reads a tensor of f32 in place.
 pub(crate) fn read(tensor: &Tensor) -> Result<impl Deref<Target = [f32]> + '_> {
+    read_as(tensor)
+}
+
+/// [`read`] for any dtype that is read.
+pub(crate) fn read_as<T: Stored>(tensor: &Tensor) -> Result<impl Deref<Target = [T]> + '_> {
     let (guard, layout) = tensor.storage_and_layout();
     let Some((start, end)) = layout.contiguous_offsets() else {
         bail!("a fused operation reads contiguous tensors, not {layout:?}");
     };
-    if !matches!(&*guard, Storage::Cpu(CpuStorage::F32(_))) {
-        bail!("a fused operation reads f32 on the CPU, not {:?} on {:?}", tensor.dtype(), tensor.device());
+    if !matches!(&*guard, Storage::Cpu(storage) if T::of(storage).is_some()) {
+        bail!("a fused operation reads {} on the CPU, not {:?} on {:?}", T::NAME, tensor.dtype(), tensor.device());
     }
-    Ok(Values { guard, start, end })
+    Ok(Values { guard, start, end, of: PhantomData })
 }
 
 /// A vector of `n` elements that `write` fills through the pointer it is given.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::backprop::GradStore;
-use candle_core::{Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 use kernels::Param;
 use kernels::ops::{self, HeadRange, LayerCache, Rope, Router, Segment};
 
@@ -63,9 +63,30 @@ const SHAPES: [&[usize]; 18] = [
 
 impl Network {
     pub fn new() -> Self {
+        Self::of(|_, param| param)
+    }
+
+    /// The network with products that read weights in bf16.
+    pub fn in_bf16() -> Self {
+        Self::of(|is_factor, param| if is_factor { param.computing_in(DType::BF16).unwrap() } else { param })
+    }
+
+    /// The network with weights in f32 that are what bf16 can hold.
+    pub fn rounded_to_bf16() -> Self {
+        Self::of(|is_factor, param| {
+            if !is_factor {
+                return param;
+            }
+            let rounded = param.value().detach().to_dtype(DType::BF16).unwrap().to_dtype(DType::F32).unwrap();
+            Param::new(param.name(), rounded).unwrap()
+        })
+    }
+
+    /// The network with its parameters as `change` makes them, which is told whether one is a factor of products.
+    fn of(change: impl Fn(bool, Param) -> Param) -> Self {
         let param = |(i, shape): (usize, &&[usize])| {
             let value = (tensor(i as u64, *shape) * 0.3).unwrap();
-            Param::new(&format!("p{i}"), value).unwrap()
+            change(i > 0 && shape.len() > 1, Param::new(&format!("p{i}"), value).unwrap())
         };
         let rope = |width: usize, interleaved: bool| {
             let frequencies: Vec<f64> = (0..width / 2).map(|i| 0.7f64.powi(i as i32)).collect();

@@ -21,7 +21,7 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 64])]
     batch: Vec<usize>,
     /// The most tokens in one forward pass of learning; it bounds memory.
-    #[arg(long, default_value_t = 2048)]
+    #[arg(long, default_value_t = 1024)]
     tokens_per_pass: usize,
     /// Compute threads; all processors if absent.
     #[arg(long)]
@@ -87,7 +87,8 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
     let share = |tokens_per_second: f64, passes: f64, batch: Option<usize>| {
         let Some(machine) = &machine else { return String::new() };
         let arithmetic = 2.0 * passes * active as f64 / machine.flops;
-        let reading = batch.map_or(0.0, |batch| 4.0 * active as f64 / machine.bandwidth / batch as f64);
+        let reading =
+            batch.map_or(0.0, |batch| (dtype.size_in_bytes() * active) as f64 / machine.bandwidth / batch as f64);
         let least = arithmetic.max(reading);
         let limit = if arithmetic < reading { "memory" } else { "arithmetic" };
         format!("   {:.0}% of the limit by {limit}", 100.0 * least * tokens_per_second)

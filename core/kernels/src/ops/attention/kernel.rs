@@ -75,7 +75,7 @@ impl<'a> Keys<'a> {
     /// The transposed keys of block `from..`.
     fn block(&self, packed: &[f32], from: usize) -> Panels {
         let panels = self.panels.unwrap_or(packed);
-        Panels { start: panels[from / PANEL * self.panel..].as_ptr(), row: PANEL, panel: self.panel }
+        Panels::of(panels[from / PANEL * self.panel..].as_ptr(), PANEL, self.panel)
     }
 
     /// Asks for the cached keys and values of block `from..end`, which the caller needs next.
@@ -145,7 +145,7 @@ pub(super) unsafe fn forward(
     let packed = if keys.panels.is_some() { 0 } else { packed_len(dk, total) };
     scratch::with([packed, most * BLOCK, most * dv, 3 * most], |[packed, scores, sums, marks]| {
         if keys.panels.is_none() {
-            pack_rows(keys.rows, total, dk, sizes.groups * dk, packed);
+            pack_rows(keys.rows, total, dk, sizes.groups * dk, packed, |x| x);
         }
         for start in (0..segment.len).step_by(rows.tokens) {
             let tokens = rows.tokens.min(segment.len - start);
@@ -317,8 +317,8 @@ pub(super) unsafe fn backward(
     let key_row = groups * dk;
     let lengths = [packed_len(dk, segment.len), packed_len(dv, segment.len), most * BLOCK, most * BLOCK];
     scratch::with(lengths, |[packed, packed_values, scores, slopes]| {
-        pack_rows(keys.rows, segment.len, dk, key_row, packed);
-        pack_rows(keys.values, segment.len, dv, keys.value_row, packed_values);
+        pack_rows(keys.rows, segment.len, dk, key_row, packed, |x| x);
+        pack_rows(keys.values, segment.len, dv, keys.value_row, packed_values, |x| x);
         for from in (0..segment.len).step_by(BLOCK) {
             // Earlier tokens see nothing of this block.
             for start in (from..segment.len).step_by(rows.tokens) {
