@@ -2,6 +2,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// The program's allocator: what is large comes from ranges of memory that are never given back, on huge pages where the
@@ -13,6 +14,9 @@ pub struct Allocator {
 
 /// The ranges that nobody uses: start and length, neighbours joined.
 struct Free(BTreeMap<usize, usize>);
+
+/// The length of all free ranges together.
+static UNUSED: AtomicUsize = AtomicUsize::new(0);
 
 /// The smallest block that counts as large.
 const LARGE: usize = 128 << 10;
@@ -120,11 +124,13 @@ impl Free {
         if have > length {
             self.0.insert(start + length, have - length);
         }
+        UNUSED.fetch_sub(length, Ordering::Relaxed);
         Some(start)
     }
 
     /// Takes a range back, and joins it with its neighbours.
     fn give(&mut self, mut start: usize, mut length: usize) {
+        UNUSED.fetch_add(length, Ordering::Relaxed);
         if let Some((before, have)) = self.0.range(..start).next_back().map(|(before, have)| (*before, *have))
             && before + have == start
         {
@@ -185,6 +191,20 @@ pub fn tune_allocator() {
             unsafe { mallopt(param, value) };
         }
     }
+}
+
+/// Makes memory that is kept for later count as free where that is possible: what glibc keeps goes back to the kernel. Gives
+/// the bytes of large blocks that stay with the program and that nobody uses.
+pub fn release_unused() -> usize {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        unsafe extern "C" {
+            fn malloc_trim(pad: usize) -> std::ffi::c_int;
+        }
+        // SAFETY: it only gives back pages of which the allocator knows that nobody uses them.
+        unsafe { malloc_trim(0) };
+    }
+    UNUSED.load(Ordering::Relaxed)
 }
 
 #[cfg(test)]

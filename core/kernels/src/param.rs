@@ -11,7 +11,7 @@ use crate::ops::{read, read_as};
 use crate::optim::{self, AdamW, Moments, Place, is_finite, sum_of_squares};
 use candle_core::backprop::GradStore;
 
-use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Result, Shape, Tensor, Var, bail};
+use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Shape, Tensor, Var, bail};
 use half::bf16;
 
 /// A trainable tensor: its value, the packed forms that products read, and the gradient that has arrived so far.
@@ -203,6 +203,20 @@ impl Param {
             rounded: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner), tracked })
+    }
+
+    /// A parameter on `device` that learns if it is `tracked`. On the CPU `values` become its memory; nothing is copied.
+    ///
+    /// # Errors
+    /// Another number of values than the shape has; or the device fails.
+    pub fn from_vec(
+        name: &str,
+        values: Vec<f32>,
+        shape: impl Into<Shape>,
+        device: &Device,
+        tracked: bool,
+    ) -> Result<Self> {
+        Self::build(name, Var::from_vec(values, shape.into(), device)?, DType::F32, tracked)
     }
 
     /// The parameter's name, as in the checkpoint.

@@ -39,12 +39,20 @@ pub enum Error {
     /// A request that can't be met, such as a prompt longer than the model's context.
     #[error("{0}")]
     Request(String),
+    /// The machine has not the memory for the model.
+    #[error("{0}")]
+    Memory(String),
     /// The tensor library failed: no memory on the device, or a defect of ours.
     #[error("the computation failed: {0}")]
     Compute(#[from] candle_core::Error),
 }
 
 impl Error {
+    /// Whether what was given is at fault, and not the machine or the file system.
+    pub fn is_finding(&self) -> bool {
+        matches!(self, Self::File { .. } | Self::Config(_) | Self::Tokenizer(_) | Self::Template(_) | Self::Request(_))
+    }
+
     /// Wraps an IO error with what was tried on which file.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_path_buf();

@@ -1,19 +1,19 @@
 //! A model: its config, tokenizer, template and weights, as one folder holds them.
 
-use std::path::Path;
+pub(crate) mod folder;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use base::RngKey;
 use candle_core::{DType, Device, Tensor};
 use kernels::Param;
 use kernels::ops::{self, Segment};
-use serde_json::{Map, Value, json};
 
-use crate::config::{Config, OneOrMany};
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
 use crate::transformer::{Batch, Learning, Transformer, Watch, rope_of};
-use crate::weights::{self, Checkpoint, Entry, Random};
+use crate::weights::{Entry, Kept};
+use folder::Extras;
 
 /// A transformer with all that is needed to talk to it.
 pub struct Model {
@@ -23,19 +23,14 @@ pub struct Model {
     pub tokenizer: Tokenizer,
     extras: Extras,
     weights: Vec<(Entry, Param)>,
+    /// Tensors of the folder that are no parameters of ours and are saved as they were.
+    kept: Vec<Kept>,
+    notes: Vec<String>,
     learning: Transformer,
     sampling: Transformer,
     device: Device,
     dtype: DType,
     version: AtomicU64,
-}
-
-/// Files of a model folder that are kept as they were.
-#[derive(Clone, Default)]
-struct Extras {
-    generation: Option<Map<String, Value>>,
-    tokenizer: Option<Map<String, Value>>,
-    template: Option<String>,
 }
 
 /// The tokens of a pass without a graph: what a layer reads and writes stays in the caches. It changes no number.
@@ -72,110 +67,18 @@ pub struct LogProbs {
 }
 
 impl Model {
-    /// Reads a Hugging Face model folder onto a device, weights in f32. `dtype` is what its products are computed in: F32 or
-    /// BF16.
-    ///
-    /// # Errors
-    /// A file that is missing, truncated or of another kind, an architecture that is not known, and tensors that are
-    /// missing, extra or misshapen, by name.
-    pub fn load(folder: &Path, device: &Device, dtype: DType) -> Result<Self> {
-        let read = |name: &str| {
-            let path = folder.join(name);
-            std::fs::read_to_string(&path).map_err(Error::io("read", &path))
-        };
-        let optional = |name: &str| folder.join(name).is_file().then(|| read(name)).transpose();
-        let object = |name: &str| -> Result<Option<Map<String, Value>>> {
-            let parse = |text: String| serde_json::from_str(&text);
-            optional(name)?.map(parse).transpose().map_err(|error| Error::file(&folder.join(name), error.to_string()))
-        };
-        let path = folder.join("config.json");
-        let config = Config::from_json(&read("config.json")?).map_err(|error| Error::file(&path, error.to_string()))?;
-        let mut extras = Extras {
-            generation: object("generation_config.json")?,
-            tokenizer: object("tokenizer_config.json")?,
-            template: optional("chat_template.jinja")?,
-        };
-        if extras.template.is_none() {
-            extras.template = extras.template_of_tokenizer();
-        }
-        let tokenizer = Tokenizer::from_file(&folder.join("tokenizer.json"))?;
-        let mut checkpoint = Checkpoint::open(folder)?;
-        let mut source = |entry: &Entry| {
-            // A tensor that does not fit is a finding that ends the reading below, with all others.
-            let Some(values) = checkpoint.gather(entry)? else {
-                return Ok(Param::frozen(&entry.name, Tensor::zeros(1, DType::F32, device)?)?);
-            };
-            entry.param(values, device, dtype)
-        };
-        let model = Self::assemble(config, tokenizer, extras, (device, dtype), &mut source)?;
-        let (layers, further) = (model.config.feed_forward.len(), model.config.further_layers());
-        checkpoint.finish(|name| {
-            let layer = name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next()?.parse().ok());
-            name.ends_with("rotary_emb.inv_freq")
-                || layer.is_some_and(|i: usize| (layers..layers + further).contains(&i))
-        })?;
-        Ok(model)
-    }
-
-    /// A model with random weights: matrices normal with the config's `initializer_range`, norms one. A tensor's numbers
-    /// depend on `key` and its name alone. `dtype` as for [`Self::load`].
-    ///
-    /// # Errors
-    /// A config, tokenizer or template that can't be read.
-    pub fn init(
-        config_json: &Path,
-        tokenizer_json: &Path,
-        chat_template: Option<&Path>,
-        key: RngKey,
-        device: &Device,
-        dtype: DType,
-    ) -> Result<Self> {
-        let read = |path: &Path| std::fs::read_to_string(path).map_err(Error::io("read", path));
-        let config =
-            Config::from_json(&read(config_json)?).map_err(|error| Error::file(config_json, error.to_string()))?;
-        let tokenizer = Tokenizer::from_file(tokenizer_json)?;
-        let extras = Extras { template: chat_template.map(read).transpose()?, ..Extras::default() };
-        Self::with_random_weights(config, tokenizer, extras, key, (device, dtype))
-    }
-
-    /// A model with random weights, as [`Model::init`] makes it, of a config and a tokenizer that need no files.
-    ///
-    /// # Errors
-    /// A tokenizer with more tokens than the config has.
-    pub fn random(config: Config, tokenizer: Tokenizer, key: RngKey, device: &Device, dtype: DType) -> Result<Self> {
-        Self::with_random_weights(config, tokenizer, Extras::default(), key, (device, dtype))
-    }
-
-    fn with_random_weights(
-        config: Config,
-        tokenizer: Tokenizer,
-        extras: Extras,
-        key: RngKey,
-        (device, dtype): (&Device, DType),
-    ) -> Result<Self> {
-        let random = Random { key, deviation: config.initializer_range };
-        let mut source = |entry: &Entry| entry.param(random.gather(entry)?, device, dtype);
-        Self::assemble(config, tokenizer, extras, (device, dtype), &mut source)
-    }
-
-    fn assemble(
+    /// Puts a model together from parameters that `source` gives, after its parts were found to fit each other.
+    pub(crate) fn assemble(
         config: Config,
         tokenizer: Tokenizer,
         extras: Extras,
         (device, dtype): (&Device, DType),
         source: &mut dyn FnMut(&Entry) -> Result<Param>,
     ) -> Result<Self> {
-        if tokenizer.vocab_size() > config.vocab {
-            return Err(Error::Config(format!(
-                "`vocab_size` is {}, and the tokenizer has ids up to {}; they don't belong together",
-                config.vocab,
-                tokenizer.vocab_size() - 1
-            )));
+        if let Some(misfit) = misfits(&config, &tokenizer, &extras)?.into_iter().next() {
+            return Err(Error::Config(misfit));
         }
         let (eos, bos) = (extras.eos(&config)?, config.bos);
-        if let Some(id) = eos.iter().chain(&bos).find(|&&id| id as usize >= config.vocab) {
-            return Err(Error::Config(format!("special token {id} lies beyond the vocabulary of {}", config.vocab)));
-        }
         let tokenizer = tokenizer
             .with_ends(&eos, bos)
             .with_end_names(extras.special_token("bos_token"), extras.special_token("eos_token"));
@@ -192,57 +95,8 @@ impl Model {
         })?;
         drop(detached);
         let device = device.clone();
-        let version = AtomicU64::new(0);
-        Ok(Self { config, tokenizer, extras, weights, learning, sampling, device, dtype, version })
-    }
-
-    /// Writes a Hugging Face model folder: the same bytes for the same model. Nothing is synced to the disk here.
-    pub fn save(&self, folder: &Path) -> Result<()> {
-        let write = |name: &str, text: &str| {
-            let path = folder.join(name);
-            std::fs::write(&path, text).map_err(Error::io("write", &path))
-        };
-        let object = |map: Map<String, Value>| format!("{:#}\n", Value::Object(map));
-        std::fs::create_dir_all(folder).map_err(Error::io("write", folder))?;
-        write("config.json", &self.config.to_json())?;
-        write("generation_config.json", &object(self.generation_config()))?;
-        write("tokenizer_config.json", &object(self.tokenizer_config()))?;
-        if let Some(template) = &self.extras.template {
-            write("chat_template.jinja", template)?;
-        }
-        self.tokenizer.save(&folder.join("tokenizer.json"))?;
-        weights::save(&folder.join("model.safetensors"), &self.weights)
-    }
-
-    fn generation_config(&self) -> Map<String, Value> {
-        self.extras.generation.clone().unwrap_or_else(|| {
-            let mut map = Map::new();
-            map.insert("_from_model_config".into(), true.into());
-            if let Some(bos) = self.config.bos {
-                map.insert("bos_token_id".into(), bos.into());
-            }
-            match self.tokenizer.eos_ids() {
-                [] => {}
-                [one] => drop(map.insert("eos_token_id".into(), json!(one))),
-                many => drop(map.insert("eos_token_id".into(), json!(many))),
-            }
-            map
-        })
-    }
-
-    fn tokenizer_config(&self) -> Map<String, Value> {
-        self.extras.tokenizer.clone().unwrap_or_else(|| {
-            let mut map = Map::new();
-            map.insert("tokenizer_class".into(), "PreTrainedTokenizerFast".into());
-            for (key, token) in [("bos_token", self.tokenizer.bos_token()), ("eos_token", self.tokenizer.eos_token())] {
-                if !token.is_empty() {
-                    map.insert(key.into(), token.into());
-                }
-            }
-            map.insert("clean_up_tokenization_spaces".into(), false.into());
-            map.insert("model_max_length".into(), self.config.context.into());
-            map
-        })
+        let (kept, notes, version) = (Vec::new(), Vec::new(), AtomicU64::new(0));
+        Ok(Self { config, tokenizer, extras, weights, kept, notes, learning, sampling, device, dtype, version })
     }
 
     /// Where the weights are.
@@ -258,6 +112,11 @@ impl Model {
     /// The most tokens that a sequence may have.
     pub fn context(&self) -> usize {
         self.config.context
+    }
+
+    /// What a user should know of how the weights of the folder were taken, a sentence each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// The chat template that came with the model.
@@ -277,8 +136,7 @@ impl Model {
 
     /// The number of parameters, and of those that one token is multiplied with.
     pub fn parameter_count(&self) -> (usize, usize) {
-        let all: usize = self.weights.iter().map(|(_, param)| param.elem_count()).sum();
-        (all, all - self.config.idle_parameters())
+        parameter_count(&self.config, self.weights.iter().map(|(entry, _)| entry))
     }
 
     /// Whether weight decay applies to a parameter: not to norms, not to biases.
@@ -291,11 +149,13 @@ impl Model {
         let mut own = self.weights.iter();
         let mut source = |entry: &Entry| {
             let (_, param) = own.next().ok_or_else(|| Error::Config(format!("no parameter for `{}`", entry.name)))?;
-            let value = param.value().detach().copy()?;
+            let value = param.value().detach();
             Ok(Param::frozen(&entry.name, value)?.computing_in(param.compute_dtype())?)
         };
         let (config, tokenizer) = (self.config.clone(), self.tokenizer.clone());
-        let copy = Self::assemble(config, tokenizer, self.extras.clone(), (&self.device, self.dtype), &mut source)?;
+        let place = (&self.device, self.dtype);
+        let mut copy = Self::assemble(config, tokenizer, self.extras.clone(), place, &mut source)?;
+        copy.kept = self.kept.clone();
         copy.set_version(self.version());
         Ok(copy)
     }
@@ -325,7 +185,6 @@ impl Model {
     }
 
     /// The parameters with their places in a checkpoint.
-    #[cfg(test)]
     pub(crate) fn weights(&self) -> &[(Entry, Param)] {
         &self.weights
     }
@@ -450,26 +309,24 @@ impl Model {
     }
 }
 
-impl Extras {
-    fn eos(&self, config: &Config) -> Result<Vec<u32>> {
-        match self.generation.as_ref().and_then(|map| map.get("eos_token_id")) {
-            None | Some(Value::Null) => Ok(config.eos.clone()),
-            Some(value) => serde_json::from_value::<OneOrMany>(value.clone()).map(OneOrMany::into_vec).map_err(|_| {
-                Error::Config("`eos_token_id` in generation_config.json is neither a token id nor a list".into())
-            }),
-        }
-    }
+/// The number of parameters, and of those that one token is multiplied with.
+pub(crate) fn parameter_count<'a>(config: &Config, entries: impl IntoIterator<Item = &'a Entry>) -> (usize, usize) {
+    let all: usize = entries.into_iter().map(Entry::elem_count).sum();
+    (all, all - config.idle_parameters())
+}
 
-    /// A special token as `tokenizer_config.json` writes it: text, or an object with its text.
-    fn special_token(&self, key: &str) -> Option<String> {
-        let value = self.tokenizer.as_ref()?.get(key)?;
-        value.as_str().or_else(|| value.get("content")?.as_str()).map(String::from)
+/// What keeps a tokenizer and the files beside it from serving a model of this config.
+pub(crate) fn misfits(config: &Config, tokenizer: &Tokenizer, extras: &Extras) -> Result<Vec<String>> {
+    let mut misfits = Vec::new();
+    if tokenizer.vocab_size() > config.vocab {
+        misfits.push(format!(
+            "`vocab_size` is {}, and the tokenizer has ids up to {}; they don't belong together",
+            config.vocab,
+            tokenizer.vocab_size() - 1
+        ));
     }
-
-    /// The template inside `tokenizer_config.json`, where older folders keep it: text, or a list of named ones.
-    fn template_of_tokenizer(&self) -> Option<String> {
-        let value = self.tokenizer.as_ref()?.get("chat_template")?;
-        let default = || value.as_array()?.iter().find(|named| named["name"] == "default")?["template"].as_str();
-        value.as_str().or_else(default).map(String::from)
-    }
+    let ends = extras.eos(config)?;
+    let beyond = ends.iter().chain(&config.bos).filter(|&&id| id as usize >= config.vocab);
+    misfits.extend(beyond.map(|id| format!("special token {id} lies beyond the vocabulary of {}", config.vocab)));
+    Ok(misfits)
 }

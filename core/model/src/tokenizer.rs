@@ -31,6 +31,13 @@ impl Tokenizer {
         Self::from_json(json).map_err(|error| Error::file(path, error.to_string()))
     }
 
+    /// A tokenizer without a token, of a model that only computes.
+    pub fn absent() -> Self {
+        let inner = tokenizers::Tokenizer::new(tokenizers::models::bpe::BPE::default());
+        let (json, eos, text) = (String::new(), Vec::new(), String::new());
+        Self { inner, json, drops_unknown: false, eos, bos_token: text.clone(), eos_token: text }
+    }
+
     /// Parses the text of a `tokenizer.json`.
     pub fn from_json(json: String) -> Result<Self> {
         let mut inner = tokenizers::Tokenizer::from_bytes(&json).map_err(tokenizer_error)?;

@@ -111,6 +111,21 @@ pub(crate) fn rope_of(config: &Config, device: &Device) -> Result<Arc<Rope>> {
 }
 
 impl Transformer {
+    /// What [`Self::new`] asks for, in its order.
+    pub(crate) fn entries(config: &Config) -> Result<Vec<Entry>> {
+        // No angle is looked at, and the table of a long context is large.
+        let mut short = config.clone();
+        short.context = 1;
+        let rope = rope_of(&short, &Device::Cpu)?;
+        let nothing = Param::from_vec("", vec![0.0], 1, &Device::Cpu, false)?;
+        let mut entries = Vec::new();
+        Self::new(config, &rope, &mut |entry| {
+            entries.push(entry);
+            Ok(nothing.clone())
+        })?;
+        Ok(entries)
+    }
+
     /// Asks `build` for every parameter of the config, always in the same order.
     pub(crate) fn new(config: &Config, rope: &Arc<Rope>, build: &mut Build<'_>) -> Result<Self> {
         let hidden = config.hidden;

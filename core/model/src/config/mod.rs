@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
+use crate::weights::Blocks;
 
 pub use rotary::{Llama3, Rotary, Stretch, Yarn};
 
@@ -60,6 +61,8 @@ pub struct Config {
     pub eos: Vec<u32>,
     /// The token that begins a sequence.
     pub bos: Option<u32>,
+    /// How a checkpoint's FP8 weights are scaled.
+    pub(crate) blocks: Option<Blocks>,
     /// The file as it was read, so that saving keeps what only others understand.
     json: Map<String, Value>,
 }
@@ -234,8 +237,14 @@ impl Config {
             initializer_range: common.initializer_range,
             eos: common.eos_token_id.map(OneOrMany::into_vec).unwrap_or_default(),
             bos: common.bos_token_id,
+            blocks: common.quantization_config.as_ref().map(Blocks::from_json).transpose()?,
             json: json.clone(),
         })
+    }
+
+    /// `model_type`.
+    pub(crate) fn architecture(&self) -> &str {
+        self.json.get("model_type").and_then(Value::as_str).unwrap_or_default()
     }
 
     /// The `config.json` of this model with its weights in f32, as this crate saves them.
@@ -243,6 +252,7 @@ impl Config {
         let mut json = self.json.clone();
         let key = if json.contains_key("torch_dtype") { "torch_dtype" } else { "dtype" };
         json.insert(key.into(), "float32".into());
+        json.shift_remove("quantization_config");
         format!("{:#}\n", Value::Object(json))
     }
 
@@ -277,9 +287,6 @@ impl Common {
             ("num_attention_heads", self.num_attention_heads),
             ("max_position_embeddings", self.max_position_embeddings),
         ])?;
-        if self.quantization_config.is_some() {
-            return Err("`quantization_config` is set; convert the weights to bfloat16 and remove it".into());
-        }
         if self.mlp_bias {
             return Err("`mlp_bias` is true; a feed-forward part with biases is not implemented".into());
         }
@@ -427,7 +434,7 @@ mod tests {
         refused(&[("mlp_bias", true.into())], "mlp_bias");
         refused(&[("scoring_func", "softmax".into())], "only \"sigmoid\"");
         refused(&[("moe_layer_freq", 2.into())], "moe_layer_freq");
-        refused(&[("quantization_config", json!({"quant_method": "fp8"}))], "convert the weights");
+        refused(&[("quantization_config", json!({"quant_method": "awq"}))], "`quant_method` \"awq\"");
         refused(&[("rope_parameters", json!({"rope_type": "dynamic"}))], "rope type \"dynamic\"");
         refused(&[("rope_parameters", json!({"rope_type": "yarn"}))], "missing field `factor`");
         assert!(Config::from_json("[1").unwrap_err().to_string().contains("no JSON object"));

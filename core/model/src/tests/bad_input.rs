@@ -4,8 +4,8 @@ use std::path::Path;
 
 use base::RngKey;
 use candle_core::{DType, Device};
-use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
 use tempfile::TempDir;
 
 use super::{load, loadable, quickstart, reference, values};
@@ -25,12 +25,15 @@ fn refused(folder: &Path, expected: &[&str]) {
     }
 }
 
-/// Rewrites the weights with a change to the list of tensors.
-fn rewrite(folder: &Path, change: impl for<'a> FnOnce(&mut Vec<(String, TensorView<'a>)>)) {
+/// Rewrites the weights without the tensors that `gone` names and with those that are given.
+fn rewrite(folder: &Path, gone: &[&str], given: &[(&str, Dtype, &[usize], &[u8])]) {
     let path = folder.join("model.safetensors");
     let bytes = std::fs::read(&path).unwrap();
     let mut tensors = SafeTensors::deserialize(&bytes).unwrap().tensors();
-    change(&mut tensors);
+    tensors.retain(|(name, _)| !gone.contains(&&**name) && given.iter().all(|(given, ..)| given != name));
+    for &(name, dtype, shape, data) in given {
+        tensors.push((name.into(), TensorView::new(dtype, shape.to_vec(), data).unwrap()));
+    }
     let file = safetensors::serialize(tensors, None).unwrap();
     std::fs::write(&path, file).unwrap();
 }
@@ -120,18 +123,23 @@ fn initial_weights_depend_on_the_seed_alone() {
 #[test]
 fn tensors_that_do_not_fit_are_named_all_at_once() {
     let folder = saved(1);
-    rewrite(folder.path(), |tensors| {
-        tensors.retain(|(name, _)| name != "model.layers.1.mlp.experts.3.up_proj.weight");
-        let norm = tensors.iter().find(|(name, _)| name == "model.norm.weight").unwrap().1.clone();
-        tensors.push(("model.layers.0.self_attn.q_a_proj.weight".into(), norm.clone()));
-        tensors.iter_mut().find(|(name, _)| name == "lm_head.weight").unwrap().1 = norm;
-    });
+    let zeros = [0; 512];
+    rewrite(
+        folder.path(),
+        &["model.layers.1.mlp.experts.3.up_proj.weight"],
+        &[
+            ("model.layers.0.self_attn.q_a_proj.weight", Dtype::F32, &[128], &zeros),
+            ("lm_head.weight", Dtype::F32, &[128], &zeros),
+            ("model.layers.1.mlp.gate.weight", Dtype::I32, &[8, 16], &zeros),
+        ],
+    );
     refused(
         folder.path(),
         &[
             "tensor `model.layers.1.mlp.experts.3.up_proj.weight` is missing",
             "tensor `model.layers.0.self_attn.q_a_proj.weight` is not part of this architecture",
             "tensor `lm_head.weight` has shape [128], and the config asks for [25, 128]",
+            "tensor `model.layers.1.mlp.gate.weight` has shape [8, 16]",
         ],
     );
 }
@@ -189,7 +197,66 @@ fn a_shard_that_is_missing_or_elsewhere_is_an_error() {
     refused(folder.path(), &["where the index says it is"]);
     std::fs::write(&index, &text).unwrap();
     std::fs::remove_file(folder.path().join("model-00003-of-00003.safetensors")).unwrap();
-    refused(folder.path(), &["failed to read", "model-00003-of-00003.safetensors"]);
+    refused(
+        folder.path(),
+        &[
+            "model.safetensors.index.json",
+            "`model-00003-of-00003.safetensors` is not there, with the tensors `model.layers.2.",
+            "more",
+        ],
+    );
+    std::fs::remove_file(folder.path().join("model-00001-of-00003.safetensors")).unwrap();
+    refused(
+        folder.path(),
+        &["`model-00001-of-00003.safetensors` is not there", "`model-00003-of-00003.safetensors` is not"],
+    );
+}
+
+/// Writes the weights anew, the header as given: a list of `"name":{...}`.
+fn forge(folder: &Path, header: &[(&str, &str, &[usize], [usize; 2])], data: usize) {
+    let entry = |(name, dtype, shape, offsets): &(&str, &str, &[usize], [usize; 2])| {
+        format!("\"{name}\":{{\"dtype\":\"{dtype}\",\"shape\":{shape:?},\"data_offsets\":{offsets:?}}}")
+    };
+    let header = format!("{{{}}}", header.iter().map(entry).collect::<Vec<_>>().join(","));
+    let file = [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &vec![0; data]].concat();
+    std::fs::write(folder.join("model.safetensors"), file).unwrap();
+}
+
+#[test]
+fn a_header_that_contradicts_itself_is_an_error_that_names_the_tensors() {
+    let folder = saved(1);
+    let forge = |header: &[(&str, &str, &[usize], [usize; 2])], data| forge(folder.path(), header, data);
+    forge(&[("a", "F32", &[2], [0, 8]), ("a", "F32", &[2], [8, 16])], 16);
+    refused(folder.path(), &["header is damaged", "lists the tensor `a` twice"]);
+    forge(&[("a", "F32", &[2], [0, 8]), ("b", "F32", &[2], [4, 12])], 12);
+    refused(folder.path(), &["the tensors `a` and `b` overlap in bytes 4..8"]);
+    forge(&[("a", "F32", &[2], [0, 8]), ("b", "F32", &[2], [12, 20])], 20);
+    refused(folder.path(), &["no tensor lies in bytes 8..12, before `b`"]);
+    forge(&[("a", "F32", &[3], [0, 8])], 8);
+    refused(folder.path(), &["tensor `a` lies at 0..8, which does not fit its shape [3] of F32"]);
+    forge(&[("a", "F32", &[2], [8, 0])], 8);
+    refused(folder.path(), &["tensor `a` lies at 8..0"]);
+    forge(&[("a", "F32", &[usize::MAX, 16], [0, 8])], 8);
+    refused(folder.path(), &["does not fit its shape"]);
+    forge(&[("a", "F99", &[2], [0, 8])], 8);
+    refused(folder.path(), &["header is damaged", "F99"]);
+}
+
+#[test]
+fn the_same_tensor_in_two_shards_is_an_error() {
+    let source = reference("deepseek_v3_bf16_sharded");
+    let folder = loadable(&source, "config.json");
+    let shard = |i: usize| folder.path().join(format!("model-0000{i}-of-00003.safetensors"));
+    std::fs::copy(shard(1), shard(2)).unwrap();
+    refused(folder.path(), &["model-00002-of-00003.safetensors", "is also in", "model-00001-of-00003.safetensors"]);
+}
+
+#[test]
+fn weights_that_are_not_finite_are_named_and_counted() {
+    let folder = saved(1);
+    let broken: Vec<u8> = (0..128).flat_map(|i| [1.0, f32::NAN, f32::INFINITY, 2.0][i % 4].to_le_bytes()).collect();
+    rewrite(folder.path(), &[], &[("model.norm.weight", Dtype::F32, &[128], &broken)]);
+    refused(folder.path(), &["`model.norm.weight` holds 64 numbers that are not finite (NaN or infinite)"]);
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! Whole models against transformers' numbers, against themselves, and against damaged folders.
 
 mod bad_input;
+mod checks;
 #[cfg(feature = "cuda")]
 mod device;
+mod folders;
 mod hub;
 mod learning;
 mod parity;

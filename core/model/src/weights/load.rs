@@ -1,39 +1,61 @@
-//! Reading safetensors, whole or sharded, with every size checked before anything is allocated for it.
+//! Reading safetensors, whole or sharded: the headers first, then each tensor straight into the memory of its parameter.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use half::{bf16, f16};
 use safetensors::Dtype;
-use safetensors::tensor::Metadata;
 use serde::Deserialize;
 
-use super::{Entry, HubTensor};
+use super::header::Shard;
+use super::{Blocks, Entry, Piece};
 use crate::error::{Error, Result};
-
-/// The longest header that is read; the format's own limit.
-const LONGEST_HEADER: u64 = 100_000_000;
 
 /// How many findings an error lists.
 const LISTED: usize = 8;
 
+/// How many tensors a finding names of those that went with a shard.
+const NAMED: usize = 3;
+
+/// The bytes that are read at once: with the parameters themselves, all the memory that loading takes.
+const CHUNK: usize = 1 << 20;
+
 /// An opened checkpoint: where each tensor lies.
 pub(crate) struct Checkpoint {
     folder: PathBuf,
+    shards: Vec<Arc<Shard>>,
     tensors: BTreeMap<String, Place>,
-    /// What was asked for and can't be given, or was found and not asked for.
-    findings: Vec<String>,
-    asked: BTreeSet<String>,
+    /// How FP8 weights are scaled.
+    blocks: Option<Blocks>,
+    /// Tensors that the index places where they are not.
+    misplaced: BTreeMap<String, PathBuf>,
+    /// The tensors with numbers that are not finite, and how many.
+    broken: BTreeMap<String, usize>,
+    /// The factors of the FP8 weight that was read last.
+    scales: (String, Vec<f32>),
+    buffer: Vec<u8>,
 }
 
+/// Where a tensor lies.
 struct Place {
-    path: PathBuf,
+    shard: usize,
     dtype: Dtype,
     shape: Vec<usize>,
+    /// Its first byte, counted from where the file's tensors begin.
     start: u64,
     len: usize,
+}
+
+/// A tensor that is no parameter and is saved as it was found. Its bytes stay in its file, which is held open.
+#[derive(Clone)]
+pub(crate) struct Kept {
+    pub name: String,
+    pub dtype: Dtype,
+    pub shape: Vec<usize>,
+    pub len: usize,
+    start: u64,
+    shard: Arc<Shard>,
 }
 
 #[derive(Deserialize)]
@@ -42,41 +64,25 @@ struct Index {
 }
 
 impl Checkpoint {
-    /// Opens `model.safetensors`, or the shards that `model.safetensors.index.json` names.
-    pub fn open(folder: &Path) -> Result<Self> {
+    /// Opens `model.safetensors`, or the shards that `model.safetensors.index.json` names. `blocks` says how FP8 weights
+    /// are scaled, if the config does.
+    pub fn open(folder: &Path, blocks: Option<Blocks>) -> Result<Self> {
         let mut checkpoint = Self {
             folder: folder.to_path_buf(),
+            shards: Vec::new(),
             tensors: BTreeMap::new(),
-            findings: Vec::new(),
-            asked: BTreeSet::new(),
+            blocks,
+            misplaced: BTreeMap::new(),
+            broken: BTreeMap::new(),
+            scales: Default::default(),
+            buffer: Vec::new(),
         };
         let single = folder.join("model.safetensors");
-        let index_path = folder.join("model.safetensors.index.json");
+        let index = folder.join("model.safetensors.index.json");
         if single.is_file() {
             checkpoint.add(&single)?;
-        } else if index_path.is_file() {
-            let text = std::fs::read_to_string(&index_path).map_err(Error::io("read", &index_path))?;
-            let index: Index =
-                serde_json::from_str(&text).map_err(|error| Error::file(&index_path, error.to_string()))?;
-            let shards: BTreeSet<&PathBuf> = index.weight_map.values().collect();
-            for shard in shards {
-                if !matches!(shard.components().collect::<Vec<_>>()[..], [Component::Normal(_)]) {
-                    return Err(Error::file(
-                        &index_path,
-                        format!("shard `{}` is no plain file name; shards lie beside the index", shard.display()),
-                    ));
-                }
-                checkpoint.add(&folder.join(shard))?;
-            }
-            for (name, shard) in &index.weight_map {
-                let found = checkpoint.tensors.get(name);
-                if found.is_none_or(|place| place.path.file_name() != Some(shard.as_os_str())) {
-                    checkpoint
-                        .findings
-                        .push(format!("tensor `{name}` is not in `{}`, where the index says it is", shard.display()));
-                    checkpoint.asked.insert(name.clone());
-                }
-            }
+        } else if index.is_file() {
+            checkpoint.add_shards(&index)?;
         } else {
             return Err(Error::file(
                 folder,
@@ -87,126 +93,248 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// Reads a file's header and remembers where its tensors lie.
-    fn add(&mut self, path: &Path) -> Result<()> {
-        let mut file = File::open(path).map_err(Error::io("read", path))?;
-        let size = file.metadata().map_err(Error::io("read", path))?.len();
-        let mut buffer = vec![0; 8];
-        if size < 8 {
-            return Err(Error::file(path, format!("it is truncated: {size} bytes are no safetensors file")));
+    fn add_shards(&mut self, path: &Path) -> Result<()> {
+        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let index: Index = serde_json::from_str(&text).map_err(|error| Error::file(path, error.to_string()))?;
+        let mut shards: BTreeMap<&PathBuf, Vec<&str>> = BTreeMap::new();
+        for (name, shard) in &index.weight_map {
+            shards.entry(shard).or_default().push(name);
         }
-        file.read_exact(&mut buffer).map_err(Error::io("read", path))?;
-        let header = buffer.iter().rev().fold(0u64, |value, &byte| value << 8 | u64::from(byte));
-        if header > LONGEST_HEADER {
-            return Err(Error::file(
-                path,
-                format!("its header claims {header} bytes; at most {LONGEST_HEADER} are allowed"),
-            ));
+        let mut missing = Vec::new();
+        for (shard, names) in &shards {
+            if !matches!(shard.components().collect::<Vec<_>>()[..], [Component::Normal(_)]) {
+                return Err(Error::file(
+                    path,
+                    format!("shard `{}` is no plain file name; shards lie beside the index", shard.display()),
+                ));
+            }
+            if !self.folder.join(shard).is_file() {
+                missing.push(format!("`{}` is not there, with {}", shard.display(), listed(names)));
+            }
         }
-        let start = 8 + header;
-        if start > size {
-            return Err(Error::file(
-                path,
-                format!("it is truncated: the header needs {start} bytes and the file has {size}; fetch it again"),
-            ));
+        if !missing.is_empty() {
+            return Err(Error::file(path, format!("of the shards that it names, {}", missing.join(", "))));
         }
-        buffer.resize(start as usize, 0);
-        file.read_exact(&mut buffer[8..]).map_err(Error::io("read", path))?;
-        let metadata: Metadata = serde_json::from_slice(&buffer[8..])
-            .map_err(|error| Error::file(path, format!("its header is damaged: {error}")))?;
-        let needed = start.saturating_add(metadata.data_len() as u64);
-        if needed != size {
-            return Err(Error::file(
-                path,
-                match needed > size {
-                    true => format!(
-                        "it is truncated: its tensors need {needed} bytes and the file has {size}; fetch it again"
-                    ),
-                    false => format!("it has {} bytes after its tensors", size - needed),
-                },
-            ));
+        for shard in shards.keys() {
+            self.add(&self.folder.join(shard))?;
         }
-        for name in metadata.offset_keys() {
-            let Some(info) = metadata.info(&name) else { continue };
-            let (first, end) = info.data_offsets;
-            let place = Place {
-                path: path.to_path_buf(),
-                dtype: info.dtype,
-                shape: info.shape.clone(),
-                start: start + first as u64,
-                len: end - first,
-            };
-            if let Some(other) = self.tensors.insert(name.clone(), place) {
-                return Err(Error::file(path, format!("tensor `{name}` is also in {}", other.path.display())));
+        for (name, shard) in index.weight_map {
+            let found = self.tensors.get(&name).map(|place| &self.shards[place.shard].path);
+            if found.is_none_or(|path| path.file_name() != Some(shard.as_os_str())) {
+                self.misplaced.insert(name, shard);
             }
         }
         Ok(())
     }
 
-    /// The numbers of a parameter, or `None` (and a finding) if the checkpoint can't give them.
-    pub fn gather(&mut self, entry: &Entry) -> Result<Option<Vec<f32>>> {
-        let mut fits = true;
-        for wanted in entry.tensors() {
-            fits &= self.fits(wanted);
-        }
-        if !fits {
-            return Ok(None);
-        }
-        entry.gather(|tensor| self.read(tensor)).map(Some)
-    }
-
-    fn fits(&mut self, wanted: &HubTensor) -> bool {
-        let first = self.asked.insert(wanted.name.clone());
-        let finding = match self.tensors.get(&wanted.name) {
-            None => format!("tensor `{}` is missing", wanted.name),
-            Some(place) if place.shape != wanted.shape => {
-                format!(
-                    "tensor `{}` has shape {:?}, and the config asks for {:?}",
-                    wanted.name, place.shape, wanted.shape
-                )
+    /// Reads a file's header and remembers where its tensors lie.
+    fn add(&mut self, path: &Path) -> Result<()> {
+        let (shard, infos) = Shard::open(path)?;
+        let number = self.shards.len();
+        self.shards.push(Arc::new(shard));
+        for (name, info) in infos {
+            let (start, end) = info.data_offsets;
+            let place =
+                Place { shard: number, dtype: info.dtype, shape: info.shape, start: start as u64, len: end - start };
+            if let Some(other) = self.tensors.get(&name) {
+                let other = self.shards[other.shard].path.display();
+                return Err(Error::file(path, format!("tensor `{name}` is also in {other}")));
             }
-            Some(place) if !matches!(place.dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16) => {
-                format!("tensor `{}` is {}; F32, BF16 and F16 are read", wanted.name, place.dtype)
-            }
-            Some(_) => return true,
-        };
-        if first {
-            self.findings.push(finding);
+            self.tensors.insert(name, place);
         }
-        false
+        Ok(())
     }
 
-    fn read(&self, tensor: &HubTensor) -> Result<Vec<f32>> {
-        let place = self.tensors.get(&tensor.name);
-        let place = place.ok_or_else(|| Error::file(&self.folder, format!("tensor `{}` is missing", tensor.name)))?;
-        let failed = |error| Error::io("read", &place.path)(error);
-        let mut file = File::open(&place.path).map_err(failed)?;
-        file.seek(SeekFrom::Start(place.start)).map_err(failed)?;
-        let mut bytes = vec![0; place.len];
-        file.read_exact(&mut bytes).map_err(failed)?;
-        Ok(match place.dtype {
-            Dtype::BF16 => bytes.as_chunks().0.iter().map(|&b| bf16::from_le_bytes(b).to_f32()).collect(),
-            Dtype::F16 => bytes.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b).to_f32()).collect(),
-            _ => bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
-        })
+    /// All that keeps the tensors from being those of `entries`: what is missing, of another shape or dtype, and what
+    /// nobody asks for and `spare` does not excuse. Nothing but the headers is looked at.
+    pub fn findings(&self, entries: &[Entry], spare: impl Fn(&str) -> bool) -> Vec<String> {
+        let mut asked = BTreeSet::new();
+        let mut findings = Vec::new();
+        for (name, shard) in &self.misplaced {
+            asked.insert(name.clone());
+            findings.push(format!("tensor `{name}` is not in `{}`, where the index says it is", shard.display()));
+        }
+        for wanted in entries.iter().flat_map(Entry::tensors) {
+            if asked.insert(wanted.name.clone()) {
+                findings.extend(self.finding(&wanted.name, &wanted.shape));
+            }
+            if self.tensors.get(&wanted.name).is_some_and(|place| place.dtype == Dtype::F8_E4M3) {
+                asked.insert(Blocks::scale_name(&wanted.name));
+            }
+        }
+        let extra = self.tensors.keys().filter(|name| !asked.contains(*name) && !spare(name));
+        findings.extend(extra.map(|name| format!("tensor `{name}` is not part of this architecture")));
+        findings
     }
 
-    /// Ends the reading: everything that did not fit, and every tensor that nobody asked for and that `ignored` does not
-    /// excuse, is named.
-    pub fn finish(mut self, ignored: impl Fn(&str) -> bool) -> Result<()> {
-        let extra = self.tensors.keys().filter(|name| !self.asked.contains(*name) && !ignored(name));
-        self.findings.extend(extra.map(|name| format!("tensor `{name}` is not part of this architecture")));
-        if self.findings.is_empty() {
+    /// What is wrong with the tensor that is to have this name and shape.
+    fn finding(&self, name: &str, shape: &[usize]) -> Option<String> {
+        let Some(place) = self.tensors.get(name) else { return Some(format!("tensor `{name}` is missing")) };
+        if place.shape != shape {
+            return Some(format!("tensor `{name}` has shape {:?}, and the config asks for {shape:?}", place.shape));
+        }
+        let readable = "F32, BF16 and F16 are read, and F8_E4M3 with the `quantization_config` of an FP8 checkpoint";
+        match (place.dtype, self.blocks.map(|blocks| blocks.scale_shape(shape))) {
+            (Dtype::F32 | Dtype::BF16 | Dtype::F16, _) => None,
+            (Dtype::F8_E4M3, Some(None)) => Some(format!("tensor `{name}` is F8_E4M3 and no matrix of blocks")),
+            (Dtype::F8_E4M3, Some(Some(wanted))) => {
+                let scale = Blocks::scale_name(name);
+                match self.tensors.get(&scale) {
+                    None => Some(format!("tensor `{scale}` is missing: the factors of F8_E4M3 `{name}`")),
+                    Some(place) if place.shape != wanted => Some(format!(
+                        "tensor `{scale}` has shape {:?}, and the blocks of `{name}` ask for {wanted:?}",
+                        place.shape
+                    )),
+                    Some(place) if !matches!(place.dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16) => {
+                        Some(format!("tensor `{scale}` is {}; F32, BF16 and F16 are read", place.dtype))
+                    }
+                    Some(_) => None,
+                }
+            }
+            (dtype, _) => Some(format!("tensor `{name}` is {dtype}; {readable}")),
+        }
+    }
+
+    /// The error that lists findings.
+    pub fn refusal(&self, findings: &[String]) -> Error {
+        let (listed, more) = findings.split_at(findings.len().min(LISTED));
+        let mut message = format!("its weights don't fit its config.json:\n  {}", listed.join("\n  "));
+        if !more.is_empty() {
+            message += &format!("\n  and {} more", more.len());
+        }
+        Error::file(&self.folder, message)
+    }
+
+    /// The numbers of a parameter, whose tensors have no finding.
+    pub fn gather(&mut self, entry: &Entry) -> Result<Vec<f32>> {
+        entry.filled(|piece, values| self.read(piece, values))
+    }
+
+    /// Ends the reading of all parameters.
+    ///
+    /// # Errors
+    /// Tensors with numbers that are NaN or infinite, by name.
+    pub fn finish(&self) -> Result<()> {
+        if self.broken.is_empty() {
             return Ok(());
         }
-        let more = self.findings.len().saturating_sub(LISTED);
-        let mut message = format!(
-            "its weights don't fit its config.json:\n  {}",
-            self.findings[..self.findings.len() - more].join("\n  ")
-        );
-        if more > 0 {
-            message += &format!("\n  and {more} more");
+        let finding = |(name, count): (&String, &usize)| {
+            let numbers = if *count == 1 { "a number that is" } else { "numbers that are" };
+            format!("tensor `{name}` holds {count} {numbers} not finite (NaN or infinite)")
+        };
+        let findings: Vec<String> = self.broken.iter().map(finding).collect();
+        let (listed, more) = findings.split_at(findings.len().min(LISTED));
+        let more = if more.is_empty() { String::new() } else { format!("\n  and {} more", more.len()) };
+        Err(Error::file(&self.folder, format!("its weights can't be computed with:\n  {}{more}", listed.join("\n  "))))
+    }
+
+    fn place(&self, name: &str) -> Result<&Place> {
+        self.tensors.get(name).ok_or_else(|| Error::file(&self.folder, format!("tensor `{name}` is missing")))
+    }
+
+    fn read(&mut self, piece: &Piece<'_>, values: &mut [f32]) -> Result<()> {
+        let name = &piece.tensor.name;
+        let place = self.place(name)?;
+        let (shard, dtype, start) = (self.shards[place.shard].clone(), place.dtype, place.start);
+        let blocks = self.blocks.filter(|_| dtype == Dtype::F8_E4M3);
+        if blocks.is_some() && self.scales.0 != *name {
+            self.scales = (name.clone(), self.scales_of(name)?);
         }
-        Err(Error::file(&self.folder, message))
+        let size = dtype.bitsize() / 8;
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let (mut at, mut broken) = (piece.from, 0);
+        for part in values.chunks_mut(CHUNK / size) {
+            buffer.resize(part.len() * size, 0);
+            shard.read(start + (at * size) as u64, &mut buffer)?;
+            match blocks {
+                Some(blocks) => blocks.dequantise(&buffer, &self.scales.1, piece.tensor.shape[1], at, part),
+                None => convert(dtype, &buffer, part),
+            }
+            broken += part.iter().filter(|value| !value.is_finite()).count();
+            at += part.len();
+        }
+        self.buffer = buffer;
+        if broken > 0 {
+            *self.broken.entry(name.clone()).or_default() += broken;
+        }
+        Ok(())
+    }
+
+    fn scales_of(&self, weight: &str) -> Result<Vec<f32>> {
+        let place = self.place(&Blocks::scale_name(weight))?;
+        let mut bytes = vec![0; place.len];
+        self.shards[place.shard].read(place.start, &mut bytes)?;
+        let mut scales = vec![0.0; place.shape.iter().product()];
+        convert(place.dtype, &bytes, &mut scales);
+        Ok(scales)
+    }
+
+    /// The tensors that `spare` names, to be saved as they are.
+    pub fn kept(&self, spare: impl Fn(&str) -> bool) -> Vec<Kept> {
+        let kept = |(name, place): (&String, &Place)| Kept {
+            name: name.clone(),
+            dtype: place.dtype,
+            shape: place.shape.clone(),
+            len: place.len,
+            start: place.start,
+            shard: self.shards[place.shard].clone(),
+        };
+        self.tensors.iter().filter(|(name, _)| spare(name)).map(kept).collect()
+    }
+
+    /// The bytes of all tensors of each dtype, by the dtype's name.
+    pub fn bytes_by_dtype(&self) -> BTreeMap<String, u64> {
+        let mut bytes = BTreeMap::new();
+        for place in self.tensors.values() {
+            *bytes.entry(place.dtype.to_string()).or_default() += place.len as u64;
+        }
+        bytes
+    }
+
+    /// The number of files with weights.
+    pub fn shard_count(&self) -> usize {
+        self.shards.len()
+    }
+}
+
+impl Kept {
+    /// Hands the tensor's bytes to `write`, part by part.
+    ///
+    /// # Errors
+    /// The file was changed since it was opened, or can't be read.
+    pub fn read(&self, mut write: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        self.shard.require_unchanged()?;
+        let mut buffer = vec![0; self.len.min(CHUNK)];
+        let mut done = 0;
+        while done < self.len {
+            let part = &mut buffer[..CHUNK.min(self.len - done)];
+            self.shard.read(self.start + done as u64, part)?;
+            write(part)?;
+            done += part.len();
+        }
+        Ok(())
+    }
+}
+
+fn convert(dtype: Dtype, bytes: &[u8], values: &mut [f32]) {
+    match dtype {
+        Dtype::BF16 => {
+            values.iter_mut().zip(bytes.as_chunks().0).for_each(|(value, &b)| *value = bf16::from_le_bytes(b).to_f32());
+        }
+        Dtype::F16 => {
+            values.iter_mut().zip(bytes.as_chunks().0).for_each(|(value, &b)| *value = f16::from_le_bytes(b).to_f32());
+        }
+        _ => values.iter_mut().zip(bytes.as_chunks().0).for_each(|(value, &b)| *value = f32::from_le_bytes(b)),
+    }
+}
+
+/// The first few names, and how many more there are.
+fn listed(names: &[&str]) -> String {
+    let (named, more) = names.split_at(names.len().min(NAMED));
+    let named = named.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let tensors = if names.len() == 1 { "tensor" } else { "tensors" };
+    match more.len() {
+        0 => format!("the {tensors} {named}"),
+        more => format!("the {tensors} {named} and {more} more"),
     }
 }

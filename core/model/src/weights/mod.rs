@@ -2,20 +2,24 @@
 //!
 //! Three axes: what a parameter is made of ([`Entry`], here), where its numbers come from (a checkpoint in `load`, random
 //! numbers in `init`) and where they go (`save`). Tensors that are used together are one parameter: the experts of a
-//! layer, the gate and up halves of an MLP, queries, keys and values; `kv_b_proj` is two, because its halves are multiplied at different places.
+//! layer, the gate and up halves of an MLP, queries, keys and values; `kv_b_proj` is two, because its halves are multiplied
+//! at different places. All three read the places from [`Entry::pieces`], and none holds a second copy of the numbers.
 
+mod fp8;
+mod header;
 mod init;
 mod load;
+mod reference;
 mod save;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device};
 use kernels::Param;
 
+pub(crate) use fp8::Blocks;
 pub(crate) use init::Random;
-pub(crate) use load::Checkpoint;
-pub(crate) use save::save;
-#[cfg(test)]
-pub(crate) use save::scatter;
+pub(crate) use load::{Checkpoint, Kept};
+pub(crate) use reference::Reference;
+pub(crate) use save::{SHARD_BYTES, save, scatter};
 
 use crate::error::Result;
 
@@ -63,6 +67,26 @@ pub(crate) enum Start {
     Zeros,
 }
 
+/// A run of elements that a parameter shares with one of its hub tensors.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Piece<'a> {
+    /// The hub tensor.
+    pub tensor: &'a HubTensor,
+    /// Where the run begins in the hub tensor.
+    pub from: usize,
+    /// Where it begins in the parameter.
+    pub at: usize,
+    /// Its length.
+    pub len: usize,
+}
+
+impl HubTensor {
+    /// The number of elements.
+    pub fn elem_count(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
 impl Entry {
     /// A parameter that is one hub tensor.
     pub fn whole(name: String, shape: &[usize], start: Start) -> Self {
@@ -93,33 +117,50 @@ impl Entry {
         }
     }
 
-    /// The parameter's numbers, from those of its hub tensors.
-    pub fn gather(&self, mut read: impl FnMut(&HubTensor) -> Result<Vec<f32>>) -> Result<Vec<f32>> {
+    /// The number of elements.
+    pub fn elem_count(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Where its elements lie in its hub tensors, in its own order and without a gap.
+    pub fn pieces(&self) -> Vec<Piece<'_>> {
         match &self.source {
             Source::Joined(tensors) => {
-                let mut values = Vec::with_capacity(self.shape.iter().product());
+                let mut pieces = Vec::with_capacity(tensors.len());
+                let mut at = 0;
                 for tensor in tensors {
-                    values.extend(read(tensor)?);
+                    let len = tensor.elem_count();
+                    pieces.push(Piece { tensor, from: 0, at, len });
+                    at += len;
                 }
-                Ok(values)
+                pieces
             }
             Source::HeadRows { tensor, stride, first, rows } => {
                 let width = tensor.shape[1];
-                let whole = read(tensor)?;
-                let heads = whole.chunks(stride * width);
-                Ok(heads.flat_map(|head| &head[first * width..(first + rows) * width]).copied().collect())
+                let piece = |head| Piece {
+                    tensor,
+                    from: (head * stride + first) * width,
+                    at: head * rows * width,
+                    len: rows * width,
+                };
+                (0..tensor.shape[0] / stride).map(piece).collect()
             }
         }
+    }
+
+    /// The parameter's numbers. `fill` is given each piece and the memory for its elements, which holds zeros.
+    pub fn filled(&self, mut fill: impl FnMut(&Piece<'_>, &mut [f32]) -> Result<()>) -> Result<Vec<f32>> {
+        let mut values = vec![0.0; self.elem_count()];
+        for piece in self.pieces() {
+            fill(&piece, &mut values[piece.at..piece.at + piece.len])?;
+        }
+        Ok(values)
     }
 
     /// The parameter of this entry on `device`. Its products are computed in `dtype`, unless they are to be precise; a
     /// vector is in no product.
     pub fn param(&self, values: Vec<f32>, device: &Device, dtype: DType) -> Result<Param> {
-        let values = Tensor::from_vec(values, self.shape.as_slice(), device)?;
-        let param = match self.trained {
-            true => Param::new(&self.name, values)?,
-            false => Param::frozen(&self.name, values)?,
-        };
+        let param = Param::from_vec(&self.name, values, self.shape.as_slice(), device, self.trained)?;
         let product = self.shape.len() > 1 && !self.precise;
         Ok(if product { param.computing_in(dtype)? } else { param })
     }
