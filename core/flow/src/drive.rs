@@ -121,6 +121,9 @@ impl Drive<'_> {
         }
         self.run.events().append("phase", &[("phase", json!(phase.name)), ("from", json!(done))])?;
         self.observer.notice(&Event::PhaseStarted { phase: phase.name, done, steps });
+        for note in &current.ready.notes {
+            self.warn(&current, note, note)?;
+        }
         if checkpoint.is_none() {
             let (numbers, seconds) = self.evaluate(&current, 0)?;
             if !numbers.is_empty() {

@@ -17,6 +17,7 @@ mod error;
 mod evaluate;
 mod executor;
 mod feed;
+mod memory;
 mod metrics;
 mod observer;
 mod phase;

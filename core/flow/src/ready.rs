@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::evaluate::Evaluation;
 use crate::executor::Work;
 use crate::feed::{Dealer, Feed, Renderer, Source, fits, rows_between};
+use crate::memory;
 use crate::phase::Phase;
 use crate::plan::{Node, Plan, initialised_model, trained_model};
 use crate::plugins::Plugins;
@@ -60,6 +61,8 @@ pub(crate) struct Ready<'a> {
     pub trained: Option<Arc<Model>>,
     /// How many threads compute, and how many judge.
     pub threads: usize,
+    /// What the user should know of the models.
+    pub notes: Vec<String>,
 }
 
 /// Builds what runs.
@@ -71,6 +74,7 @@ pub(crate) fn prepare<'a>(phase: &Phase<'a>, takeover: &Takeover, host: &Host) -
         return Err(Error::Environment(findings));
     }
     let plan = Plan::new(pipeline)?;
+    let mut notes = memory::check(pipeline, takeover).map_err(Error::Environment)?;
     let builder = Builder {
         pipeline,
         takeover,
@@ -85,7 +89,10 @@ pub(crate) fn prepare<'a>(phase: &Phase<'a>, takeover: &Takeover, host: &Host) -
         pipeline.evaluations.iter().map(|(name, one)| builder.evaluation(name, one)).collect::<Result<_, _>>()?;
     let trained = trained_model(pipeline).map(|name| builder.model(name)).transpose()?;
     let threads = builder.threads;
-    Ok(Ready { work, evaluations, trained, threads, plan })
+    for (name, model) in &builder.models {
+        notes.extend(model.notes().iter().map(|note| format!("model `{name}`: {note}")));
+    }
+    Ok(Ready { work, evaluations, trained, threads, notes, plan })
 }
 
 /// The models of a pipeline, by name.
