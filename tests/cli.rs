@@ -492,3 +492,55 @@ fn a_reader_that_has_enough_does_not_end_a_run() {
         assert_eq!(child.wait().unwrap().code(), Some(0));
     }
 }
+
+#[test]
+fn a_model_folder_is_described_on_stdout() {
+    let fixture = root().join("tests/parity/qwen3_moe");
+    let folder = Folder::new();
+    for name in ["config.json", "model.safetensors"] {
+        folder.write(&format!("m/{name}"), fs::read(fixture.join(name)).expect("the fixture is there"));
+    }
+    // Without a tokenizer it can't be talked to.
+    folder.run(["model", "info", "m"]).expect(1, &["tokenizer.json"]);
+    let tokenizer = root().join("pipelines/quickstart/tokenizer.json");
+    folder.write("m/tokenizer.json", fs::read(tokenizer).expect("the quickstart has one"));
+    let said = folder.run(["model", "info", "m", "--slots", "4", "--tokens-per-pass", "512"]);
+    said.expect(0, &[]);
+    for text in [
+        "qwen3_moe",
+        "8 experts of which a token takes 2",
+        "1 file: F32",
+        "256 tokens",
+        "ends with",
+        "to learn with 512",
+    ] {
+        assert!(said.out.contains(text), "`{text}` is not in:\n{}", said.out);
+    }
+    let said = folder.run(["model", "info", "m", "--format", "json"]);
+    let info: serde_json::Value = serde_json::from_str(&said.out).expect("stdout is JSON");
+    assert_eq!(info["bytes"]["F32"], 4 * info["parameters"].as_u64().expect("a number"));
+    assert!(info["memory_to_learn"].as_u64() > info["memory_to_sample"].as_u64());
+
+    let config = fs::read_to_string(fixture.join("config.json")).expect("the fixture is there");
+    folder.write("m/config.json", config.replace("\"vocab_size\": 320", "\"vocab_size\": 321"));
+    folder.run(["model", "info", "m"]).expect(1, &["`lm_head.weight` has shape [320, 64]", "[321, 64]"]);
+    folder.run(["model", "info", "absent"]).expect(2, &["failed to read absent/config.json"]);
+}
+
+#[test]
+fn a_model_is_compared_with_its_reference() {
+    let folder = Folder::new();
+    let fixture = root().join("tests/parity/deepseek_v3_moonlight").to_string_lossy().into_owned();
+    let said = folder.run(["model", "check", &fixture]);
+    said.expect(0, &["tensors agree within 1e-4"]);
+    for text in ["grad.", "router.1.experts", "all equal", "greedy_tokens", "rope.inv_freq"] {
+        assert!(said.out.contains(text), "`{text}` is not in:\n{}", said.out);
+    }
+    let said = folder.run(["model", "check", &fixture, "--tolerance", "1e-12", "--format", "json"]);
+    said.expect(1, &["differ by more than 1e-12"]);
+    let report: serde_json::Value = serde_json::from_str(&said.out).expect("stdout is JSON");
+    assert!(report["tensors"].as_array().expect("a list").iter().any(|tensor| tensor["within"] == false));
+    let part = root().join("tests/parity/deepseek_v3_bf16_sharded").to_string_lossy().into_owned();
+    folder.run(["model", "check", &part]).expect(0, &["1 of 1 tensors agree", "not compared", "hidden.0", "grad.*"]);
+    folder.run(["model", "check", "absent"]).expect(1, &["holds no reference.safetensors"]);
+}

@@ -39,6 +39,8 @@ enum Command {
     Resume(commands::resume::Args),
     /// Measure how fast a model samples and learns on this machine.
     Bench(commands::bench::Args),
+    /// Describe a model folder, or compare it with another implementation's numbers.
+    Model(commands::model::Args),
     /// Train a tokenizer from a dataset.
     Tokenizer(commands::tokenizer::Args),
     /// Print the JSON Schema of pipeline files.
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         Command::Run(args) => commands::run::run(&args),
         Command::Resume(args) => commands::resume::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
+        Command::Model(args) => commands::model::run(&args),
         Command::Tokenizer(args) => commands::tokenizer::run(&args),
         Command::Schema => commands::schema(),
     };

@@ -1,6 +1,7 @@
 //! One file a subcommand.
 
 pub mod bench;
+pub mod model;
 pub mod resume;
 pub mod run;
 pub mod tokenizer;

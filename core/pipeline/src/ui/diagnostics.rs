@@ -7,7 +7,7 @@ use base::{Diagnostic, Severity, Span};
 use serde_json::{Value, json};
 use spec::Files;
 
-use super::text::{escape, unsafe_letter};
+use super::text::{escape, json as json_text, unsafe_letter};
 
 /// All findings as text, a blank line after each; empty if there are none.
 pub fn render(diagnostics: &[Diagnostic], files: &Files, color: bool) -> String {
@@ -78,17 +78,7 @@ pub fn render_json(diagnostics: &[Diagnostic], files: &Files) -> String {
             })
         })
         .collect();
-    // JSON escapes what is below U+0020 by itself; the rest that a terminal obeys can be escaped within strings alone,
-    // and outside of strings JSON is ASCII.
-    let mut out = String::new();
-    for letter in format!("{:#}", Value::Array(findings)).chars() {
-        match letter {
-            '\n' => out.push('\n'),
-            _ if unsafe_letter(letter) => out.push_str(&format!("\\u{:04x}", u32::from(letter))),
-            _ => out.push(letter),
-        }
-    }
-    out
+    json_text(&Value::Array(findings))
 }
 
 /// The line and the column of a byte, from 1.

@@ -4,6 +4,7 @@ pub mod diagnostics;
 pub mod interrupt;
 pub mod progress;
 pub mod summary;
+pub mod table;
 mod text;
 pub mod tracing;
 
@@ -12,7 +13,7 @@ use std::path::Path;
 
 use anyhow::Context;
 
-pub use text::escape;
+pub use text::{escape, escape_lines, json};
 
 /// Whether stderr takes colours: a terminal, and `NO_COLOR` is not set.
 pub fn colors() -> bool {

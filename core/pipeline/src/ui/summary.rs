@@ -8,6 +8,7 @@ use anyhow::Context;
 use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
+use super::table::{Align, render};
 use super::{escape, say};
 
 /// Prints the summary of the run in a folder to stderr. The run is done, whatever becomes of this.
@@ -118,22 +119,9 @@ fn table(phases: &IndexMap<String, Phase>) -> String {
             rows.push(row);
         }
     }
-    let mut widths = [0; 10];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let mut text = String::new();
-    for row in &rows {
-        let cells = row.iter().zip(widths).enumerate().map(|(column, (cell, width))| match column {
-            0 | 2 => format!("{cell:<width$}"),
-            _ => format!("{cell:>width$}"),
-        });
-        let line = cells.collect::<Vec<_>>().join("  ");
-        let _ = writeln!(text, "{}", line.trim_end());
-    }
-    text
+    let columns =
+        std::array::from_fn::<_, 10, _>(|column| if [0, 2].contains(&column) { Align::Left } else { Align::Right });
+    render(&rows.into_iter().map(Vec::from).collect::<Vec<_>>(), &columns)
 }
 
 /// The examples of each evaluation of the last phase that has some, from its first to its last step.
