@@ -401,6 +401,8 @@ fn a_prompt_that_the_model_can_not_read_is_found_before_any_work() {
     folder.run(["run", "file.toml"]).expect(1, &["rows.jsonl:6", "no token for 'e'", "file.toml:"]);
     folder.write("rows.jsonl", ROWS);
     folder.run(["run", "file.toml", "--set", "stages.sample.max_tokens=256"]).expect(1, &["no room for a prompt"]);
+    let stop = "stages.sample.stop_tokens=[\"<eos>\", \"<none>\"]";
+    folder.run(["run", "file.toml", "--set", stop]).expect(1, &["`<none>`, which is no token of the model"]);
     folder.run(["validate", "file.toml", "--set", "models.policy.device=cuda"]).expect(1, &["feature `cuda`"]);
     assert!(!folder.path("runs").exists());
 }

@@ -52,6 +52,31 @@ fn the_quickstart_runs_and_leaves_what_it_promises() {
 }
 
 #[test]
+fn no_sampling_option_parts_the_learner_from_the_sampler() {
+    let options = [
+        "repetition_penalty=1.1",
+        "temperature=0.8",
+        "top_k=18",
+        "top_p=0.95",
+        "min_p=0.01",
+        "stop=[\"99\", \"=<\"]",
+        "stop_tokens=[\"<user>\", 7]",
+    ];
+    let mut arguments = small_quickstart();
+    let set = |option: &&str| ["--set".to_owned(), format!("phases.reason.stages.sample.{option}")];
+    arguments.extend(options.iter().flat_map(set));
+    let folder = Folder::new();
+    folder.run(arguments).expect(0, &["pass@1"]);
+    let metrics = lines(&folder.path("runs/quickstart/0001/metrics.jsonl"));
+    let steps = metrics.iter().filter(|line| line["phase"] == "reason" && line["loss"].is_number());
+    let differences = steps.map(|line| {
+        let of = |what: &str| line[format!("sampling/sampling_logp_difference/{what}")].clone();
+        assert!(of("max") == 0.0 && of("mean") == 0.0, "{line}");
+    });
+    assert_eq!(differences.count(), 6);
+}
+
+#[test]
 fn threads_change_no_byte() {
     let (_folder, one) = reference();
     let folder = Folder::new();

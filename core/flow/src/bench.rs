@@ -80,8 +80,7 @@ impl Bench {
     }
 
     fn sample(&self, requests: &[Request], slots: usize) -> Result<Vec<Vec<Completion>>, Error> {
-        let settings =
-            sampler::Settings { temperature: 1.0, top_k: None, top_p: None, max_tokens: self.sizes.completion, slots };
+        let settings = sampler::Settings::new(self.sizes.completion, slots);
         let mut groups = vec![Vec::new(); requests.len()];
         sampler::sample(
             &self.model,

@@ -18,6 +18,8 @@ pub(crate) struct Evaluation {
     pub name: String,
     pub spec: spec::Evaluation,
     pub model: Arc<Model>,
+    /// All but temperature and limit.
+    pub settings: Settings,
     pub questions: Vec<Arc<Prompt>>,
     /// The first decides what is right; the others are logged.
     pub verifiers: Vec<VerifyStage>,
@@ -117,13 +119,7 @@ impl Evaluation {
 
     /// All questions, sampled and judged; verification of one group overlaps the sampling of the next.
     fn judged(&self, step: u64, temperature: f64, samples: usize) -> Result<Vec<Arc<Group>>, Error> {
-        let settings = Settings {
-            temperature,
-            top_k: None,
-            top_p: self.spec.top_p,
-            max_tokens: self.spec.max_tokens,
-            slots: SLOTS,
-        };
+        let settings = Settings { temperature, max_tokens: self.spec.max_tokens, ..self.settings.clone() };
         let requests: Vec<Request> = self
             .questions
             .iter()

@@ -25,7 +25,7 @@ use crate::stages::filter::FilterStage;
 use crate::stages::grpo::{GrpoStage, Reference};
 use crate::stages::learning::Learner;
 use crate::stages::reward::{RewardStage, Rule};
-use crate::stages::sample::SampleStage;
+use crate::stages::sample::{SampleStage, settings};
 use crate::stages::sft::SftStage;
 use crate::stages::source::SourceStage;
 use crate::stages::verify::VerifyStage;
@@ -134,7 +134,8 @@ impl Builder<'_, '_> {
                 let longest = sample.max_tokens.points.iter().fold(0.0, |most: f64, (_, tokens)| most.max(*tokens));
                 let model = self.model(&sample.model)?;
                 require_room(name, longest as usize, &model, &node.stage.span)?;
-                Box::new(SampleStage { spec: sample.clone(), model, key })
+                let settings = settings(&sample.sampling, &model, name)?;
+                Box::new(SampleStage { spec: sample.clone(), model, settings, key })
             }
             StageKind::Verify(verify) => Box::new(self.verify(name, verify)?),
             StageKind::Reward(reward) => Box::new(self.reward(name, key, reward, node.stage.inputs.len())?),
@@ -277,8 +278,9 @@ impl Builder<'_, '_> {
             _ => None,
         });
         let verifiers = verifiers.collect::<Result<_, _>>()?;
+        let settings = settings(&evaluation.sampling, &model, name)?;
         let (name, spec, threads) = (name.to_owned(), evaluation.clone(), self.threads);
-        Ok(Evaluation { name, spec, model, questions, verifiers, key, threads })
+        Ok(Evaluation { name, spec, model, settings, questions, verifiers, key, threads })
     }
 }
 

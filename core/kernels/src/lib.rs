@@ -20,6 +20,7 @@
 
 #[cfg(feature = "cuda")]
 mod cuda;
+pub mod distribution;
 mod gemm;
 pub mod machine;
 pub mod math;

@@ -79,6 +79,21 @@ pub(crate) unsafe fn load<L: Lanes>(p: *const f32, count: usize) -> L::V {
     unsafe { if count == 16 { L::load(p) } else { L::load_n(p, count) } }
 }
 
+/// Loads up to sixteen lanes; those beyond hold `rest`.
+#[inline(always)]
+pub(crate) unsafe fn load_or<L: Lanes>(p: *const f32, count: usize, rest: f32) -> L::V {
+    // SAFETY: the caller vouches for `count` lanes.
+    unsafe {
+        let v = load::<L>(p, count);
+        if count == 16 {
+            return v;
+        }
+        let mut lanes = [rest; 16];
+        L::store_n(lanes.as_mut_ptr(), v, count);
+        L::load(lanes.as_ptr())
+    }
+}
+
 /// Stores up to sixteen lanes.
 #[inline(always)]
 pub(crate) unsafe fn store<L: Lanes>(p: *mut f32, v: L::V, count: usize) {
@@ -93,15 +108,7 @@ pub(crate) unsafe fn max_of<L: Lanes>(x: *const f32, n: usize) -> f32 {
     unsafe {
         let low = L::splat(f32::NEG_INFINITY);
         let mut max = low;
-        for_lanes!(n, |i, count| {
-            let mut v = load::<L>(x.add(i), count);
-            if count < 16 {
-                let mut lanes = [f32::NEG_INFINITY; 16];
-                L::store_n(lanes.as_mut_ptr(), v, count);
-                v = L::load(lanes.as_ptr());
-            }
-            max = L::max(v, max);
-        });
+        for_lanes!(n, |i, count| max = L::max(load_or::<L>(x.add(i), count, f32::NEG_INFINITY), max));
         max_lanes::<L>(max)
     }
 }
@@ -188,23 +195,6 @@ pub fn log_sum_exp(row: &[f32]) -> f32 {
     max + ln(sum)
 }
 
-/// The log-probability of `target` under `logits_row` (`[V]`) at a temperature above 0: the bits that
-/// [`crate::ops::token_logprobs`] gives for the same logits.
-///
-/// # Panics
-/// If the target is not below V.
-pub fn logprob_of(logits_row: &[f32], target: u32, temperature: f64) -> f32 {
-    let n = logits_row.len();
-    let mut scaled = vec![0.0; 2 * n];
-    let (scaled, scratch) = scaled.split_at_mut(n);
-    // SAFETY: pointers and length are the slices', all of one length.
-    let (max, sum) = unsafe {
-        scale(logits_row.as_ptr(), scaled.as_mut_ptr(), n, inverse(temperature));
-        max_and_sum_of(scaled.as_ptr(), n, scratch.as_mut_ptr())
-    };
-    scaled[target as usize] - max - ln(sum)
-}
-
 /// What logits are multiplied by.
 pub(crate) fn inverse(temperature: f64) -> f32 {
     (1.0 / temperature) as f32
@@ -255,7 +245,7 @@ mod tests {
         for level in simd::tests::levels() {
             let _guard = simd::tests::with(level);
             assert!((f64::from(log_sum_exp(&row)) - exact).abs() < 1e-6);
-            seen.push((log_sum_exp(&row).to_bits(), logprob_of(&row, 5, 0.7).to_bits()));
+            seen.push(log_sum_exp(&row).to_bits());
         }
         assert!(seen.iter().all(|bits| *bits == seen[0]), "{seen:?} of {:?}", Level::Portable);
     }

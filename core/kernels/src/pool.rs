@@ -53,6 +53,18 @@ pub(crate) fn run_ranges<F: Fn(std::ops::Range<usize>) + Sync>(n: usize, grain: 
     run(n.div_ceil(width), |part| task(part * width..n.min((part + 1) * width)));
 }
 
+/// Calls `task` with each of the items, `grain` of them together, on as many threads as there are.
+///
+/// # Panics
+/// If a task panics, after the others have ended.
+pub fn each<T: Send>(items: &mut [T], grain: usize, task: impl Fn(&mut T) + Sync) {
+    let parts: Vec<Mutex<&mut [T]>> = items.chunks_mut(grain.max(1)).map(Mutex::new).collect();
+    run(parts.len(), |part| {
+        let mut items = parts[part].lock().unwrap_or_else(PoisonError::into_inner);
+        items.iter_mut().for_each(&task);
+    });
+}
+
 /// How often an idle worker looks for work before it sleeps, and a caller for the end before it yields.
 const SPINS: u32 = 4000;
 
@@ -216,6 +228,15 @@ mod tests {
                 });
             }
         });
+    }
+
+    #[test]
+    fn each_item_is_reached_once() {
+        for (len, grain) in [(0, 3), (1, 3), (7, 3), (9, 3), (40, 1), (40, 0)] {
+            let mut items: Vec<usize> = (0..len).collect();
+            each(&mut items, grain, |item| *item += 100);
+            assert!(items.iter().enumerate().all(|(i, &item)| item == i + 100), "{items:?}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod common;
 use std::sync::Arc;
 
 use common::{check, check_empty, param, tensor};
+use kernels::distribution::{Distribution, Scratch};
 use kernels::ops::{self, Experts, slow};
 
 /// Rows, inner width, outer width: around the sizes of tiles (12), lanes (16), panels (32) and blocks of k (256).
@@ -130,11 +131,15 @@ fn token_logprobs_is_its_twin() {
 
 #[test]
 fn a_recorded_log_probability_is_the_learned_one_bit_by_bit() {
-    let (x, head) = (tensor(1, (9, 70)), param(2, (41, 70)));
-    let targets: Vec<u32> = (0..9).map(|row| row * 4).collect();
-    let logits = ops::linear(&x, &head, None).unwrap().to_vec2::<f32>().unwrap();
-    let learned = ops::token_logprobs(&x, &head, &targets, 0.7).unwrap().to_vec2::<f32>().unwrap();
-    for ((logits, learned), &target) in logits.iter().zip(&learned).zip(&targets) {
-        assert_eq!(ops::logprob_of(logits, target, 0.7).to_bits(), learned[0].to_bits());
+    let mut scratch = Scratch::default();
+    for (vocab, temperature) in [(1, 1.0), (41, 0.7), (256, 1.3), (1003, 0.6)] {
+        let (x, head) = (tensor(1, (9, 70)), param(2, (vocab, 70)));
+        let targets: Vec<u32> = (0..9).map(|row| row * 119 % vocab as u32).collect();
+        let logits = ops::linear(&x, &head, None).unwrap().to_vec2::<f32>().unwrap();
+        let learned = ops::token_logprobs(&x, &head, &targets, temperature).unwrap().to_vec2::<f32>().unwrap();
+        for ((logits, learned), &target) in logits.iter().zip(&learned).zip(&targets) {
+            let normaliser = Distribution::new(logits, temperature, &mut scratch).unwrap().normaliser();
+            assert_eq!(normaliser.logprob(logits[target as usize]).to_bits(), learned[0].to_bits());
+        }
     }
 }

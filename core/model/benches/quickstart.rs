@@ -58,7 +58,7 @@ fn sampling(bencher: Bencher<'_, '_>) {
     };
     let requests: Vec<Request> = (0..PROMPTS).map(request).collect();
     let slots = PROMPTS * COMPLETIONS;
-    let settings = Settings { temperature: 1.0, top_k: None, top_p: None, max_tokens: TOKENS, slots };
+    let settings = Settings::new(TOKENS, slots);
     let (key, stop) = (RngKey::new(1, "sample"), AtomicBool::new(false));
     bencher.counter(ItemsCount::new(slots * TOKENS)).bench(|| {
         let stats = sample(&model, &requests, &settings, key, 0, &stop, &mut |_, _| ()).unwrap();

@@ -4,15 +4,17 @@
 //! at once. A completion's tokens and log-probabilities depend on its prompt, its counter and the weights alone: neither the
 //! number of slots nor what else is being sampled changes a bit of them.
 
-mod choose;
+pub mod choose;
+mod stop;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use base::{Completion, Finish, Prompt, RngKey, RoutedExperts};
-use candle_core::Tensor;
+use candle_core::{CpuStorage, DType, Storage, Tensor};
 use kernels::ops::{self, Segment};
+use kernels::pool;
 
 use crate::cache::Cache;
 use crate::error::{Error, Result};
@@ -22,20 +24,50 @@ use crate::transformer::{Batch, Watch};
 /// The prompt tokens that are computed at once. It bounds memory and changes no number.
 const PREFILL: usize = 4096;
 
-/// How tokens are chosen, and how many.
+/// The logits that are worth a task of their own.
+const GRAIN: usize = 4096;
+
+/// How tokens are chosen, and how many. Filters apply in the order in which they stand here, which is that of
+/// transformers.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Tokens of the prompt and the completion so far have their logits divided by this where positive, multiplied where
+    /// negative; above 0.
+    pub repetition_penalty: Option<f64>,
     /// Divides the logits; 0 takes the likeliest token. Log-probabilities are recorded at this temperature (at 1 when it
-    /// is 0).
+    /// is 0), without penalty and filters.
     pub temperature: f64,
     /// Only the likeliest so many tokens, with all that tie with the last of them.
     pub top_k: Option<usize>,
     /// Only the likeliest tokens whose probabilities reach this sum.
     pub top_p: Option<f64>,
+    /// Only tokens that are at least so likely, as a share of the likeliest one's probability.
+    pub min_p: Option<f64>,
+    /// Texts that end a completion once its own text contains one. The text is cut before it, the tokens are kept.
+    pub stop: Vec<String>,
+    /// Tokens that end a completion beside the model's own; as with those, the text is without them.
+    pub stop_tokens: Vec<u32>,
     /// The longest completion, in tokens.
     pub max_tokens: usize,
     /// The number of sequences that are decoded at once.
     pub slots: usize,
+}
+
+impl Settings {
+    /// The model's distribution as it is: temperature 1, no filter, no stop but the model's own.
+    pub fn new(max_tokens: usize, slots: usize) -> Self {
+        Self {
+            repetition_penalty: None,
+            temperature: 1.0,
+            top_k: None,
+            top_p: None,
+            min_p: None,
+            stop: Vec::new(),
+            stop_tokens: Vec::new(),
+            max_tokens,
+            slots,
+        }
+    }
 }
 
 /// A prompt to be completed.
@@ -65,6 +97,25 @@ struct Prefix {
     logits: Arc<[f32]>,
     /// The experts of the prompt's tokens, `[tokens, layers, per_token]`.
     experts: Arc<[u16]>,
+}
+
+/// Why a completion ends.
+#[derive(Clone, Copy)]
+enum End {
+    /// A token that is no text.
+    Token,
+    /// A stop string.
+    Text,
+    /// The limit.
+    Length,
+}
+
+/// A slot's next step: its completion, and the logits to choose the next token from.
+struct Step<'a> {
+    slot: usize,
+    running: Running,
+    logits: &'a [f32],
+    end: Result<Option<End>>,
 }
 
 /// A completion in progress.
@@ -109,8 +160,15 @@ fn check(model: &Model, requests: &[Request], settings: &Settings) -> Result<()>
     if !(settings.temperature >= 0.0 && settings.temperature.is_finite()) {
         return refuse(format!("the sampling temperature is {}; it must be 0 or above", settings.temperature));
     }
-    if settings.top_p.is_some_and(|p| !(p > 0.0 && p <= 1.0)) || settings.top_k == Some(0) {
-        return refuse("top_p must be above 0 and at most 1, top_k at least 1".into());
+    let share = |share: f64| share > 0.0 && share <= 1.0;
+    if [settings.top_p, settings.min_p].into_iter().flatten().any(|p| !share(p)) || settings.top_k == Some(0) {
+        return refuse("top_p and min_p must be above 0 and at most 1, top_k at least 1".into());
+    }
+    if settings.repetition_penalty.is_some_and(|penalty| !(penalty > 0.0 && penalty.is_finite())) {
+        return refuse("the repetition penalty must be a number above 0".into());
+    }
+    if settings.stop.iter().any(String::is_empty) {
+        return refuse("a stop string is empty: every text contains it".into());
     }
     if settings.max_tokens == 0 || settings.slots == 0 {
         return refuse("max_tokens and the number of slots must be at least 1".into());
@@ -148,6 +206,8 @@ struct Sampler<'a> {
     finished: Vec<Vec<Option<Completion>>>,
     version: u64,
     stats: Stats,
+    /// What choices leave to each other, one for each thread that ever chose at once.
+    scratch: Mutex<Vec<choose::Scratch>>,
 }
 
 impl<'a> Sampler<'a> {
@@ -174,6 +234,7 @@ impl<'a> Sampler<'a> {
             finished: requests.iter().map(|request| vec![None; request.completions]).collect(),
             version: model.version(),
             stats: Stats::default(),
+            scratch: Mutex::default(),
         }
     }
 
@@ -240,18 +301,19 @@ impl<'a> Sampler<'a> {
         let mut watch = Watch::default();
         let batch = Batch { tokens: &tokens, positions: &positions, segments: &segments };
         let hidden = self.model.sampling().forward(&batch, Some(&mut self.cache), &mut watch)?;
-        let logits = self.logits(&ops::gather_rows(&hidden, &last)?)?;
-        let (rows, routing) = (logits.chunks(self.model.config.vocab), watch.chosen()?);
-        Ok(rows
-            .zip(segments.iter())
-            .map(|(logits, segment)| {
+        let logits = self.model.sampling().logits(&ops::gather_rows(&hidden, &last)?)?;
+        let routing = watch.chosen()?;
+        with_values(&logits, |logits| {
+            let rows = logits.chunks(self.model.config.vocab);
+            let prefix = |(logits, segment): (&[f32], &Segment)| {
                 let mut experts = Vec::new();
                 for row in segment.start..segment.start + segment.len {
                     push_experts(&mut experts, &routing, row, tokens.len());
                 }
                 Prefix { logits: logits.into(), experts: experts.into() }
-            })
-            .collect())
+            };
+            rows.zip(segments.iter()).map(prefix).collect()
+        })
     }
 
     /// Gives each completion of one request its first token.
@@ -272,9 +334,8 @@ impl<'a> Sampler<'a> {
                 experts: Vec::new(),
                 limit: self.settings.max_tokens.min(room),
             });
-            self.advance(slot, &prefix.logits, done)?;
         }
-        Ok(())
+        self.advance(group.iter().map(|&(slot, ..)| (slot, &*prefix.logits)), done)
     }
 
     /// One token for every running completion.
@@ -292,51 +353,72 @@ impl<'a> Sampler<'a> {
         let mut watch = Watch::default();
         let batch = Batch { tokens: &tokens, positions: &positions, segments: &segments.into() };
         let hidden = self.model.sampling().forward(&batch, Some(&mut self.cache), &mut watch)?;
-        let (logits, routing) = (self.logits(&hidden)?, watch.chosen()?);
-        for (row, (slot, logits)) in slots.iter().zip(logits.chunks(self.model.config.vocab)).enumerate() {
-            if let Some(running) = &mut self.running[*slot] {
+        let (logits, routing) = (self.model.sampling().logits(&hidden)?, watch.chosen()?);
+        for (row, &slot) in slots.iter().enumerate() {
+            if let Some(running) = &mut self.running[slot] {
                 push_experts(&mut running.experts, &routing, row, slots.len());
             }
-            self.advance(*slot, logits, done)?;
+        }
+        with_values(&logits, |logits| {
+            self.advance(slots.into_iter().zip(logits.chunks(self.model.config.vocab)), done)
+        })?
+    }
+
+    /// Chooses the next token of each slot from its logits, and ends the completions of which it was the last.
+    fn advance<'l>(
+        &mut self,
+        rows: impl Iterator<Item = (usize, &'l [f32])>,
+        done: &mut dyn FnMut(usize, Vec<Completion>),
+    ) -> Result<()> {
+        let step = |(slot, logits)| Some(Step { slot, running: self.running[slot].take()?, logits, end: Ok(None) });
+        let mut steps: Vec<Step<'_>> = rows.filter_map(step).collect();
+        pool::each(&mut steps, GRAIN.div_ceil(self.model.config.vocab), |step| {
+            step.end = self.choose(&mut step.running, step.logits);
+        });
+        self.stats.tokens += steps.len();
+        for Step { slot, running, end, .. } in steps {
+            match end? {
+                Some(end) => self.finish(running, end, done),
+                None => self.running[slot] = Some(running),
+            }
         }
         Ok(())
     }
 
-    fn logits(&self, hidden: &Tensor) -> Result<Vec<f32>> {
-        Ok(self.model.sampling().logits(hidden)?.flatten_all()?.to_vec1()?)
-    }
-
-    /// Chooses a slot's next token, and ends its completion if that was the last one.
-    fn advance(&mut self, slot: usize, logits: &[f32], done: &mut dyn FnMut(usize, Vec<Completion>)) -> Result<()> {
-        let Some(running) = &mut self.running[slot] else { return Ok(()) };
-        let index = self.requests[running.request].index;
+    /// Appends a completion's next token, and says whether it is the last.
+    fn choose(&self, running: &mut Running, logits: &[f32]) -> Result<Option<End>> {
+        let Self { model, settings, .. } = self;
+        let Request { prompt, index, .. } = &self.requests[running.request];
         let counter = [self.step, (index ^ (index >> 32)) as u32, running.number as u32, running.tokens.len() as u32];
-        let token = choose::token(logits, self.settings, self.key.words(counter))?;
-        let temperature = if self.settings.temperature > 0.0 { self.settings.temperature } else { 1.0 };
+        let history = [prompt.tokens.as_slice(), &running.tokens];
+        let scratch = || self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut own = scratch().pop().unwrap_or_default();
+        let chosen = choose::token(logits, history, settings, self.key.words(counter), &mut own);
+        scratch().push(own);
+        let choose::Chosen { token, logprob } = chosen?;
         running.tokens.push(token);
-        running.logprobs.push(ops::logprob_of(logits, token, temperature));
-        self.stats.tokens += 1;
-        let finish = match self.model.tokenizer.eos_ids().contains(&token) {
-            true => Finish::Stop,
-            false if running.tokens.len() == running.limit => Finish::Length,
-            false => return Ok(()),
-        };
-        if let Some(running) = self.running[slot].take() {
-            self.finish(running, finish, done);
-        }
-        Ok(())
+        running.logprobs.push(logprob);
+        let ends = model.tokenizer.eos_ids().contains(&token) || settings.stop_tokens.contains(&token);
+        Ok(match () {
+            () if ends => Some(End::Token),
+            () if stop::completed(&running.tokens, &settings.stop, &model.tokenizer) => Some(End::Text),
+            () if running.tokens.len() == running.limit => Some(End::Length),
+            () => None,
+        })
     }
 
-    fn finish(&mut self, running: Running, finish: Finish, done: &mut dyn FnMut(usize, Vec<Completion>)) {
+    fn finish(&mut self, running: Running, end: End, done: &mut dyn FnMut(usize, Vec<Completion>)) {
         let Running { request, number, tokens, logprobs, experts: own, .. } = running;
-        let written = match finish {
-            Finish::Stop => &tokens[..tokens.len() - 1],
-            _ => &tokens[..],
+        let decode = |tokens: &[u32]| self.model.tokenizer.decode(tokens);
+        let (text, finish) = match end {
+            End::Token => (decode(&tokens[..tokens.len() - 1]), Finish::Stop),
+            End::Text => (stop::cut(decode(&tokens), &self.settings.stop), Finish::Stop),
+            End::Length => (decode(&tokens), Finish::Length),
         };
         let layers: Vec<_> = self.model.config.expert_layers().collect();
         let prompt = self.prompts[request].as_deref().unwrap_or_default();
         let completion = Completion {
-            text: self.model.tokenizer.decode(written),
+            text,
             loss_mask: vec![true; tokens.len()],
             finish,
             logprobs,
@@ -355,6 +437,18 @@ impl<'a> Sampler<'a> {
             done(request, completions.into_iter().flatten().collect());
         }
     }
+}
+
+/// Gives `f` the numbers of a tensor, in place where they are f32 on the CPU.
+fn with_values<T>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<T> {
+    let tensor = tensor.to_dtype(DType::F32)?.contiguous()?;
+    {
+        let (storage, layout) = tensor.storage_and_layout();
+        if let (Storage::Cpu(CpuStorage::F32(values)), Some((start, end))) = (&*storage, layout.contiguous_offsets()) {
+            return Ok(f(&values[start..end]));
+        }
+    }
+    Ok(f(&tensor.flatten_all()?.to_vec1()?))
 }
 
 /// Appends the experts of one row of a batch, layer after layer.

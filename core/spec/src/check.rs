@@ -130,6 +130,13 @@ impl Check<'_> {
                     self.name(name, &node.span, what);
                 }
             }
+            Kind::Exact => self.exact(node, path, "a string"),
+            Kind::Token => match node.as_integer() {
+                Some(id) if id < 0 => self.range(node, path, "at least 0"),
+                Some(id) if id > i64::from(u32::MAX) => self.range(node, path, &format!("at most {}", u32::MAX)),
+                Some(_) => {}
+                None => self.exact(node, path, "the text or the id of a token"),
+            },
             Kind::Path(endings) => {
                 if let Some(text) = self.text(node, path) {
                     self.ending(text, endings, &node.span);
@@ -262,6 +269,18 @@ impl Check<'_> {
                 self.findings.push(error.help("this tool reads version 1"));
             }
             None => self.wrong_type(node, path, "an integer"),
+        }
+    }
+
+    /// A string of at least one character, whatever it is.
+    fn exact(&mut self, node: &Node, path: &str, expected: &str) {
+        match node.as_text() {
+            Some("") => {
+                let error = Diagnostic::error("empty-text", format!("{} is empty", the(path)));
+                self.findings.push(error.at(node.span.clone(), "says nothing"));
+            }
+            Some(_) => {}
+            None => self.wrong_type(node, path, expected),
         }
     }
 

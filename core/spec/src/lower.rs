@@ -12,8 +12,8 @@ use crate::tree::{Entry, Node, Table, Value, parse_value};
 use crate::types::{
     AdvantageScale, Checkpoints, Clip, Collect, Columns, Dataset, Device, DropRule, Dtype, Evaluation, Feed, Filter,
     Generate, Grpo, Kl, Learning, LearningRate, LossMean, Model, ModelSource, OnUndecided, Optimizer, Order, Origin,
-    Pipeline, Plugin, PluginSource, Questions, Reward, RewardRule, Run, Sample, Schedule, Sft, Source, Stage,
-    StageKind, Verify,
+    Pipeline, Plugin, PluginSource, Questions, Reward, RewardRule, Run, Sample, Sampling, Schedule, Sft, Source, Stage,
+    StageKind, StopToken, Verify,
 };
 
 /// Puts the default of each absent key into a checked document. Default paths are relative to the working folder, as if
@@ -158,8 +158,7 @@ fn stage(entry: &Entry) -> Option<Stage> {
             model: string(node, "model")?,
             group_size: count(node, "group_size")?,
             temperature: schedule(node.get("temperature")?)?,
-            top_p: number(node, "top_p"),
-            top_k: count(node, "top_k"),
+            sampling: sampling(node)?,
             max_tokens: schedule(node.get("max_tokens")?)?,
         }),
         "verify" => StageKind::Verify(Verify {
@@ -228,6 +227,22 @@ fn columns(node: &Node) -> Option<Columns> {
         reference: string(node, "reference"),
         response: string(node, "response"),
         fields: list(node, "fields", |item| item.as_text().map(str::to_owned))?,
+    })
+}
+
+fn sampling(node: &Node) -> Option<Sampling> {
+    let token = |node: &Node| match node.as_text() {
+        Some(text) => Some(StopToken::Text(text.to_owned())),
+        None => Some(StopToken::Id(u32::try_from(node.as_integer()?).ok()?)),
+    };
+    Some(Sampling {
+        repetition_penalty: number(node, "repetition_penalty"),
+        top_k: count(node, "top_k"),
+        top_p: number(node, "top_p"),
+        min_p: number(node, "min_p"),
+        stop: list(node, "stop", |item| item.as_text().map(str::to_owned))?,
+        stop_tokens: list(node, "stop_tokens", token)?,
+        span: node.get("stop_tokens")?.span.clone(),
     })
 }
 
@@ -326,7 +341,7 @@ fn evaluation(node: &Node) -> Option<Evaluation> {
         verify: node.items("verify").iter().filter_map(|item| item.as_text().map(str::to_owned)).collect(),
         samples: count(node, "samples")?,
         temperature: number(node, "temperature")?,
-        top_p: number(node, "top_p"),
+        sampling: sampling(node)?,
         max_tokens: count(node, "max_tokens")?,
         greedy: node.get("greedy")?.as_boolean()?,
         at_start: at("start"),

@@ -90,7 +90,10 @@ fn of_kind(kind: &'static Kind, definitions: &mut Map<String, Value>) -> Value {
     match kind {
         Kind::Version => json!({ "const": 1 }),
         Kind::Boolean => json!({ "type": "boolean" }),
-        Kind::Text | Kind::Reference(_) | Kind::Origin => json!({ "type": "string", "minLength": 1 }),
+        Kind::Text | Kind::Exact | Kind::Reference(_) | Kind::Origin => json!({ "type": "string", "minLength": 1 }),
+        Kind::Token => json!({
+            "anyOf": [{ "type": "string", "minLength": 1 }, { "type": "integer", "minimum": 0, "maximum": u32::MAX }],
+        }),
         Kind::Name(_) => json!({ "type": "string", "pattern": NAME }),
         Kind::Path([]) => json!({ "type": "string", "minLength": 1 }),
         Kind::Path(endings) | Kind::Output(endings) => {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use base::Diagnostic;
 use spec::{
     AdvantageScale, Device, Document, DropRule, Dtype, Files, LearningRate, LossMean, ModelSource, OnUndecided, Order,
-    Origin, Pipeline, PluginSource, Questions, Recipe, RewardRule, Schedule, StageKind,
+    Origin, Pipeline, PluginSource, Questions, Recipe, RewardRule, Schedule, StageKind, StopToken,
 };
 
 fn folder() -> PathBuf {
@@ -100,7 +100,15 @@ fn what_stages_say() {
     assert_eq!(sample.temperature, Schedule { points: vec![(0, 1.0), (100, 0.7)] });
     assert_eq!((sample.temperature.at(99), sample.temperature.at(100)), (1.0, 0.7));
     assert_eq!((sample.max_tokens.at(511), sample.max_tokens.at(9999)), (32768.0, 65536.0));
-    assert_eq!((sample.top_p, sample.top_k, sample.group_size), (Some(0.95), Some(50), 16));
+    assert_eq!(sample.group_size, 16);
+    let sampling = &sample.sampling;
+    let filters = (sampling.repetition_penalty, sampling.top_k, sampling.top_p, sampling.min_p);
+    assert_eq!(filters, (Some(1.1), Some(50), Some(0.95), Some(0.05)));
+    assert_eq!(sampling.stop, ["</answer>", "\n\n"]);
+    assert_eq!(sampling.stop_tokens, [StopToken::Text("<|im_end|>".to_owned()), StopToken::Id(7)]);
+    let plain = &stage!(it, "draft", Sample).sampling;
+    assert_eq!((plain.repetition_penalty, plain.top_k, plain.top_p, plain.min_p), (None, None, None, None));
+    assert!(plain.stop.is_empty() && plain.stop_tokens.is_empty());
 
     let accuracy = stage!(it, "accuracy", Verify);
     assert_eq!((accuracy.on_undecided, accuracy.max_undecided), (OnUndecided::Drop, 0.05));
@@ -149,13 +157,14 @@ fn what_learning_stages_say() {
 fn what_evaluations_say() {
     let it = pipeline("full.toml", &[]);
     let aime = &it.evaluations["aime"];
-    assert_eq!((aime.samples, aime.temperature, aime.top_p, aime.max_tokens), (64, 0.6, Some(0.95), 32768));
+    assert_eq!((aime.samples, aime.temperature, aime.max_tokens), (64, 0.6, 32768));
+    assert_eq!((aime.sampling.top_p, aime.sampling.stop.as_slice()), (Some(0.95), ["</answer>".to_owned()].as_slice()));
     assert_eq!((aime.greedy, aime.at_start, aime.at_end, aime.every), (true, false, true, Some(25)));
     assert_eq!(aime.verify, ["accuracy"]);
     let Questions::File { path, limit, .. } = &aime.questions else { panic!() };
     assert_eq!((path, *limit), (&folder().join("aime24.jsonl"), Some(30)));
     let made = &it.evaluations["made"];
-    assert_eq!((made.samples, made.temperature, made.top_p, made.greedy), (1, 1.0, None, false));
+    assert_eq!((made.samples, made.temperature, made.greedy), (1, 1.0, false));
     assert_eq!((made.at_start, made.at_end, made.every), (true, true, None));
     assert_eq!(made.verify, ["accuracy", "format"]);
     assert!(matches!(&made.questions, Questions::Plugin { count: 200, plugin, .. } if plugin == "tasks"));

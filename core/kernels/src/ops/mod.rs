@@ -36,5 +36,3 @@ pub use norm::{rms_norm, silu_mul};
 pub use rope::{Rope, rope};
 pub use router::{Router, route};
 pub use rows::{combine, embed, gather_rows};
-
-pub use crate::math::logprob_of;

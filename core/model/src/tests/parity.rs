@@ -175,7 +175,7 @@ pub(super) fn check_greedy(model: &Model, numbers: &Numbers, further: f64) {
     let rows = numbers.rows().into_iter().enumerate();
     let request = |(i, tokens)| Request { prompt: prompt_of(i as u64, tokens), index: i as u64, completions: 1 };
     let requests: Vec<Request> = rows.map(request).collect();
-    let settings = Settings { temperature: 0.0, top_k: None, top_p: None, max_tokens: 16, slots: 2 };
+    let settings = Settings { temperature: 0.0, ..Settings::new(16, 2) };
     let mut done = BTreeMap::new();
     let (key, stop) = (RngKey::new(1, "greedy"), AtomicBool::new(false));
     sample(model, &requests, &settings, key, 0, &stop, &mut |i, completions| {

@@ -15,7 +15,7 @@ const PROMPTS: [&str; 5] =
     ["<user>123+456=?<assistant>", "<user>7+8=?<assistant>", "<user>999+111=?<assistant>", "<user>", "<user>1+2"];
 
 fn settings(slots: usize) -> Settings {
-    Settings { temperature: 0.9, top_k: None, top_p: None, max_tokens: 24, slots }
+    Settings { temperature: 0.9, ..Settings::new(24, slots) }
 }
 
 fn requests(model: &Model, completions: usize) -> Vec<Request> {
@@ -81,7 +81,7 @@ fn learning_sees_the_sampled_log_probabilities_bit_for_bit() {
         let requests: Vec<Request> = (0..5).map(request).collect();
         let together = Settings { temperature: 1.0, max_tokens: 40, ..settings(4) };
         assert_one_mind(&model, &requests, &together);
-        let alone = run(&model, &requests, &Settings { slots: 1, ..together });
+        let alone = run(&model, &requests, &Settings { slots: 1, ..together.clone() });
         assert!(alone == run(&model, &requests, &together), "{name}: company changes a completion");
     }
 }
@@ -125,6 +125,93 @@ fn completions_do_not_depend_on_their_company() {
         let (alone, _) = run(&model, std::slice::from_ref(request), &settings(3));
         assert!(alone[&0] == expected[&(request.index as usize)]);
     }
+}
+
+/// Settings that use every option, alone and together.
+fn options() -> [Settings; 5] {
+    let plain = settings(1);
+    [
+        Settings { temperature: 0.0, repetition_penalty: Some(1.3), ..plain.clone() },
+        Settings { top_k: Some(5), top_p: Some(0.8), ..plain.clone() },
+        Settings { temperature: 1.5, min_p: Some(0.3), ..plain.clone() },
+        Settings { stop: vec!["7".into(), "+1".into(), "><".into()], stop_tokens: vec![20], ..plain.clone() },
+        Settings {
+            repetition_penalty: Some(0.9),
+            temperature: 1.2,
+            top_k: Some(20),
+            top_p: Some(0.95),
+            min_p: Some(0.02),
+            stop: vec!["0".into(), "=</".into()],
+            stop_tokens: vec![9, 14],
+            ..plain
+        },
+    ]
+}
+
+#[test]
+fn no_option_lets_company_change_a_completion() {
+    let model = quickstart(2);
+    let requests = requests(&model, 5);
+    let key = RngKey::new(8, "company");
+    for (i, settings) in (0..).zip(options()) {
+        let (expected, _) = run(&model, &requests, &settings);
+        for case in 0..8 {
+            let words = key.words([i, case, 0, 0]);
+            let (slots, count) = (1 + words[0] as usize % 9, 1 + words[1] as usize % requests.len());
+            let order = key.permutation(i * 8 + case, requests.len());
+            let some = |(at, &request): (usize, &usize)| Request {
+                completions: 1 + key.words([i, case, 1, at as u32])[0] as usize % 5,
+                ..requests[request].clone()
+            };
+            let some: Vec<Request> = order[..count].iter().enumerate().map(some).collect();
+            let (all, _) = run(&model, &some, &Settings { slots, ..settings.clone() });
+            for (request, completions) in &all {
+                let expected = &expected[&(some[*request].index as usize)][..completions.len()];
+                assert!(completions == expected, "{slots} slots, {count} requests: {settings:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn no_option_parts_learning_from_sampling() {
+    let model = quickstart(1);
+    for settings in options().into_iter().filter(|settings| settings.temperature > 0.0) {
+        assert_one_mind(&model, &requests(&model, 6), &Settings { slots: 7, ..settings });
+    }
+}
+
+#[test]
+fn stops_end_a_completion_and_its_text() {
+    let model = quickstart(3);
+    let free_settings = Settings { max_tokens: 12, ..settings(16) };
+    let (free, _) = run(&model, &requests(&model, 8), &free_settings);
+    let stop = ["7", "+1", "</answer>", "><"].map(String::from);
+    let (token, eos) = (model.tokenizer.token_id("=").unwrap(), model.tokenizer.eos_ids()[0]);
+    let with = Settings { stop: stop.to_vec(), stop_tokens: vec![token], ..free_settings };
+    let (stopped, _) = run(&model, &requests(&model, 8), &with);
+    let mut kinds = [0; 3];
+    for (free, stopped) in free.values().flatten().zip(stopped.values().flatten()) {
+        let text = |count: usize| model.tokenizer.decode(&free.tokens[..count]);
+        let is_token = |count: usize| [token, eos].contains(&free.tokens[count - 1]);
+        let contains = |count: usize| !is_token(count) && stop.iter().any(|stop| text(count).contains(stop));
+        let ends = |&count: &usize| is_token(count) || contains(count);
+        let count = (1..=free.tokens.len()).find(ends);
+        // Up to its end a completion is what it is without stops.
+        assert_eq!(stopped.tokens, free.tokens[..count.unwrap_or(free.tokens.len())]);
+        assert_eq!(stopped.logprobs, free.logprobs[..stopped.tokens.len()]);
+        let (kind, finish, text) = match count {
+            None => (0, free.finish, free.text.clone()),
+            Some(count) if contains(count) => {
+                let first = stop.iter().filter_map(|stop| text(count).find(stop)).min().unwrap();
+                (1, Finish::Stop, text(count)[..first].to_string())
+            }
+            Some(count) => (2, Finish::Stop, text(count - 1)),
+        };
+        assert_eq!((stopped.finish, &stopped.text), (finish, &text));
+        kinds[kind] += 1;
+    }
+    assert!(kinds.iter().all(|&kind| kind > 2), "{kinds:?} ended freely, by text, by token");
 }
 
 #[test]
@@ -202,6 +289,10 @@ fn requests_that_cannot_be_met_are_refused_in_words() {
     check(vec![9], Settings { temperature: -1.0, ..settings(1) }, "temperature is -1");
     check(vec![9], Settings { temperature: f64::NAN, ..settings(1) }, "temperature is NaN");
     check(vec![9], Settings { top_p: Some(0.0), ..settings(1) }, "top_p");
+    check(vec![9], Settings { min_p: Some(1.5), ..settings(1) }, "min_p");
+    check(vec![9], Settings { top_k: Some(0), ..settings(1) }, "top_k");
+    check(vec![9], Settings { repetition_penalty: Some(0.0), ..settings(1) }, "repetition penalty");
+    check(vec![9], Settings { stop: vec!["a".into(), String::new()], ..settings(1) }, "a stop string is empty");
     check(vec![9], Settings { max_tokens: 0, ..settings(1) }, "max_tokens");
     let bad = |tokens: &[u32], from: usize, expected: &str| {
         let error = model.logprobs(&[Sequence { tokens, from }], 1.0, Walk::Learn).err().unwrap().to_string();

@@ -2,7 +2,7 @@
 
 use super::{
     Bounds, COUNT, Fields, Kind, ROWS, Rule, choice, default, optional, required,
-    stages::{COLUMNS, FIELDS_CONFIG, SYSTEM, TEMPLATE, TOP_P},
+    stages::{COLUMNS, FIELDS_CONFIG, MIN_P, REPETITION_PENALTY, STOP, STOP_TOKENS, SYSTEM, TEMPLATE, TOP_K, TOP_P},
 };
 
 /// A pipeline file.
@@ -168,7 +168,12 @@ static EVALUATION: Fields = Fields {
         ),
         default("samples", COUNT, "1", "Completions a question."),
         default("temperature", Kind::Number(Bounds::POSITIVE), "1.0", "Divides the logits."),
+        REPETITION_PENALTY,
+        TOP_K,
         TOP_P,
+        MIN_P,
+        STOP,
+        STOP_TOKENS,
         required("max_tokens", COUNT, "The limit on a completion's tokens."),
         default(
             "greedy",

@@ -66,6 +66,10 @@ pub(crate) enum Kind {
     Boolean,
     /// A string that is not empty.
     Text,
+    /// A string that is not empty, taken to the letter: it may be white space.
+    Exact,
+    /// A token of a model: its text, or its id.
+    Token,
     /// Lower-case letters, digits, `-` and `_`, starting with a letter; whose name it is.
     Name(&'static str),
     /// The name of something defined elsewhere; what it is.

@@ -57,10 +57,34 @@ pub(super) const TEMPLATE: Field = optional(
 
 pub(super) const SYSTEM: Field = optional("system", Kind::Text, "A system message put first.");
 
+pub(super) const REPETITION_PENALTY: Field = optional(
+    "repetition_penalty",
+    Kind::Number(Bounds::POSITIVE),
+    "Divides the positive and multiplies the negative logits of tokens that prompt and completion have already.",
+);
+pub(super) const TOP_K: Field =
+    optional("top_k", COUNT, "Keeps that many of the likeliest tokens, with all that tie with the last of them.");
 pub(super) const TOP_P: Field = optional(
     "top_p",
     Kind::Number(Bounds::SHARE_ABOVE_0),
-    "Keeps the smallest set of tokens whose probability reaches it.",
+    "Keeps the smallest set of tokens whose probability reaches it, after `top_k`.",
+);
+pub(super) const MIN_P: Field = optional(
+    "min_p",
+    Kind::Number(Bounds::SHARE_ABOVE_0),
+    "Keeps the tokens whose probability is at least this share of the likeliest one's.",
+);
+pub(super) const STOP: Field = default(
+    "stop",
+    Kind::List(&Kind::Exact, 0),
+    "[]",
+    "Texts that end a completion where it contains one. What verifiers see is cut before it; its tokens are learned.",
+);
+pub(super) const STOP_TOKENS: Field = default(
+    "stop_tokens",
+    Kind::List(&Kind::Token, 0),
+    "[]",
+    "Tokens, by text or id, that end a completion beside the model's own.",
 );
 
 const PROMPTS_PER_STEP: Field = required("prompts_per_step", COUNT, "Rows a step.");
@@ -139,8 +163,12 @@ static SAMPLE: Fields = Fields {
         required("model", Kind::Reference("model"), "The model."),
         required("group_size", Kind::Integer(1, 65536), "Completions a prompt."),
         default("temperature", Kind::Schedule(&Kind::Number(Bounds::POSITIVE)), "1.0", "Divides the logits."),
+        REPETITION_PENALTY,
+        TOP_K,
         TOP_P,
-        optional("top_k", COUNT, "Keeps that many tokens."),
+        MIN_P,
+        STOP,
+        STOP_TOKENS,
         required("max_tokens", Kind::Schedule(&COUNT), "The limit on a completion's tokens."),
     ],
     rules: &[],

@@ -197,7 +197,8 @@ pub struct Evaluation {
     /// As in a sample stage.
     pub temperature: f64,
     /// As in a sample stage.
-    pub top_p: Option<f64>,
+    #[serde(flatten)]
+    pub sampling: Sampling,
     /// As in a sample stage.
     pub max_tokens: usize,
     /// Also one completion a question at temperature 0: `eval/NAME/greedy`.

@@ -162,12 +162,41 @@ pub struct Sample {
     pub group_size: usize,
     /// Divides the logits; above 0.
     pub temperature: Schedule,
-    /// Keeps the smallest set of tokens whose probability reaches it.
-    pub top_p: Option<f64>,
-    /// Keeps that many tokens.
-    pub top_k: Option<usize>,
+    /// Which tokens may be chosen, and which end a completion.
+    #[serde(flatten)]
+    pub sampling: Sampling,
     /// The limit on a completion's tokens.
     pub max_tokens: Schedule,
+}
+
+/// Which tokens may be chosen, and which end a completion: in a sample stage and in an evaluation.
+#[derive(Clone, Debug, Serialize)]
+pub struct Sampling {
+    /// Divides the positive and multiplies the negative logits of tokens that prompt and completion have already.
+    pub repetition_penalty: Option<f64>,
+    /// Keeps that many of the likeliest tokens, with all that tie with the last of them.
+    pub top_k: Option<usize>,
+    /// Keeps the smallest set of tokens whose probability reaches it, after `top_k`.
+    pub top_p: Option<f64>,
+    /// Keeps the tokens whose probability is at least this share of the likeliest one's.
+    pub min_p: Option<f64>,
+    /// Texts that end a completion where it contains one.
+    pub stop: Vec<String>,
+    /// Tokens that end a completion beside the model's own.
+    pub stop_tokens: Vec<StopToken>,
+    /// The place of the stop tokens.
+    #[serde(skip)]
+    pub span: Span,
+}
+
+/// A token of a model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum StopToken {
+    /// By its text.
+    Text(String),
+    /// By its number.
+    Id(u32),
 }
 
 /// What happens to a completion that a verifier can't decide.
