@@ -302,7 +302,7 @@ impl Comparison<'_> {
         };
         let requests: Vec<Request> = self.batch.rows.iter().enumerate().map(request).collect();
         let slots = requests.len();
-        let settings = Settings { temperature: 0.0, top_k: None, top_p: None, max_tokens: length, slots };
+        let settings = Settings { temperature: 0.0, ..Settings::new(length, slots) };
         let mut done = BTreeMap::new();
         let (key, stop) = (RngKey::new(0, "reference"), AtomicBool::new(false));
         sample(model, &requests, &settings, key, 0, &stop, &mut |i, completions| {
