@@ -23,7 +23,7 @@ pub fn recompute<E>(
     let (result, used) = param::without_graph(|| f(&source));
     let (out, extra) = result?;
     // A call inside another's first run, or one that nothing is learned by.
-    if param::graph_is_off() || !(x.track_op() || !used.is_empty()) {
+    if param::graph_is_off() || (!x.track_op() && used.is_empty()) {
         return Ok((out, extra));
     }
     let tracked = x.track_op();
@@ -49,10 +49,13 @@ pub fn recompute<E>(
     Ok((x.apply_op2(&anchor, known)?, extra))
 }
 
+/// Computes once more, with a graph, and walks it with the gradient of the output: the gradient of the input.
+type Again = dyn Fn(&Tensor) -> Result<Option<Tensor>> + Send + Sync;
+
 /// The operation of candle's graph on other devices, its output computed already.
 struct Known {
     out: Mutex<Option<Tensor>>,
-    again: Box<dyn Fn(&Tensor) -> Result<Option<Tensor>> + Send + Sync>,
+    again: Box<Again>,
 }
 
 impl Known {

@@ -22,6 +22,43 @@ struct Moments {
     values: optim::Moments,
 }
 
+/// A tensor of an optimiser's state. It is copied when it is asked for: all of them together are twice the parameters.
+pub struct StateTensor<'a> {
+    /// Its name in a checkpoint.
+    pub name: String,
+    /// Its dimensions.
+    pub dims: &'a [usize],
+    of: Of<'a>,
+}
+
+/// What a tensor of the state is a copy of.
+enum Of<'a> {
+    Steps(i64),
+    /// The mean or the square.
+    Moments(&'a optim::Moments, usize),
+}
+
+impl StateTensor<'_> {
+    /// I64 for the count of steps, otherwise F32.
+    pub fn dtype(&self) -> DType {
+        match self.of {
+            Of::Steps(_) => DType::I64,
+            Of::Moments(..) => DType::F32,
+        }
+    }
+
+    /// The tensor, on the CPU.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn tensor(&self) -> Result<Tensor> {
+        match self.of {
+            Of::Steps(steps) => Tensor::new(&[steps], &Device::Cpu),
+            Of::Moments(moments, part) => Ok(moments.tensors(self.dims)?[part].clone()),
+        }
+    }
+}
+
 /// What a step found.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StepStats {
@@ -110,17 +147,16 @@ impl AdamW {
     }
 
     /// All that the next step depends on besides the parameters: `mean.NAME` and `square.NAME` in f32, and `steps`.
-    ///
-    /// # Errors
-    /// The device fails; tensors are given on the CPU.
-    pub fn state(&self) -> Result<Vec<(String, Tensor)>> {
-        let mut state = vec![(STEPS.to_owned(), Tensor::new(&[self.steps as i64], &Device::Cpu)?)];
-        for moments in &self.moments {
-            for (part, tensor) in ["mean", "square"].into_iter().zip(moments.values.tensors(&moments.dims)?) {
-                state.push((format!("{part}.{}", moments.name), tensor));
-            }
-        }
-        Ok(state)
+    pub fn state(&self) -> Vec<StateTensor<'_>> {
+        let steps = StateTensor { name: STEPS.to_owned(), dims: &[1], of: Of::Steps(self.steps as i64) };
+        let parts = self.moments.iter().flat_map(|moments| {
+            ["mean", "square"].into_iter().enumerate().map(|(part, kind)| StateTensor {
+                name: format!("{kind}.{}", moments.name),
+                dims: &moments.dims,
+                of: Of::Moments(&moments.values, part),
+            })
+        });
+        std::iter::once(steps).chain(parts).collect()
     }
 
     /// Takes over what [`AdamW::state`] gave. After an error the optimiser is as it was.

@@ -9,7 +9,7 @@ mod batches;
 mod loss;
 mod schedule;
 
-pub use adamw::{AdamW, StepStats};
+pub use adamw::{AdamW, StateTensor, StepStats};
 pub use advantage::{Scale, group_advantages};
 pub use batches::{minibatches, pack};
 pub use loss::{GrpoSettings, GrpoStats, PassInput, grpo_loss, sft_loss};

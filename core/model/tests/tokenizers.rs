@@ -1,6 +1,7 @@
 //! Encodings of published tokenizers against those of their own implementations.
 
 #![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,6 @@
 //! What learning stages share: a minibatch's forward and backward passes, the optimiser's step, the router's balance.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,6 +21,36 @@ pub(crate) struct Learner {
     pub spec: spec::Learning,
     schedule: learn::Schedule,
     optimizer: Mutex<AdamW>,
+}
+
+/// A tensor of an optimiser's state as safetensors writes it, one after another. It can't fail, so it notes that it has.
+struct View<'a> {
+    tensor: &'a learn::StateTensor<'a>,
+    failure: &'a Mutex<Option<candle_core::Error>>,
+}
+
+impl safetensors::View for View<'_> {
+    fn dtype(&self) -> safetensors::Dtype {
+        self.tensor.dtype().into()
+    }
+
+    fn shape(&self) -> &[usize] {
+        self.tensor.dims
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        match self.tensor.tensor() {
+            Ok(tensor) => safetensors::View::data(&tensor).into_owned().into(),
+            Err(error) => {
+                *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                Cow::Borrowed(&[])
+            }
+        }
+    }
+
+    fn data_len(&self) -> usize {
+        self.tensor.dims.iter().product::<usize>() * self.tensor.dtype().size_in_bytes()
+    }
 }
 
 /// What an optimiser step measured.
@@ -116,13 +147,17 @@ impl Learner {
 
     /// Writes the optimiser's state into a checkpoint.
     pub fn save(&self, folder: &Path) -> Result<(), Error> {
-        let state = self.optimizer().state().map_err(Error::model)?;
-        safetensors::serialize_to_file(
-            state.iter().map(|(name, tensor)| (name.as_str(), tensor)),
-            None,
-            &self.file(folder),
-        )
-        .map_err(|error| Error::Model(format!("failed to write {}: {error}", self.file(folder).display())))
+        let (optimizer, failure) = (self.optimizer(), Mutex::new(None));
+        let state = optimizer.state();
+        let views = state.iter().map(|tensor| (tensor.name.as_str(), View { tensor, failure: &failure }));
+        let file = self.file(folder);
+        let failed =
+            |error: &dyn std::fmt::Display| Error::Model(format!("failed to write {}: {error}", file.display()));
+        safetensors::serialize_to_file(views, None, &file).map_err(|error| failed(&error))?;
+        match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(error) => Err(failed(&error)),
+            None => Ok(()),
+        }
     }
 
     /// Takes the optimiser's state from a checkpoint.
