@@ -7,7 +7,7 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::matrices::{InPlace, Packed};
-use crate::ops::{read, read_as};
+use crate::ops::{Adapter, read, read_as};
 use crate::optim::{self, AdamW, Moments, Place, is_finite, sum_of_squares};
 use candle_core::backprop::GradStore;
 
@@ -24,6 +24,7 @@ use half::bf16;
 pub struct Param {
     inner: Arc<Inner>,
     tracked: bool,
+    adapters: Arc<[Adapter]>,
 }
 
 struct Inner {
@@ -68,7 +69,7 @@ impl Gradient {
 }
 
 /// The number of chains.
-const CHAINS: usize = 3;
+const CHAINS: usize = 4;
 
 /// Which use of a parameter a gradient comes from.
 #[derive(Clone, Copy)]
@@ -79,6 +80,8 @@ pub(crate) enum Chain {
     Rows = 1,
     /// Operations composed of candle's own.
     Composed = 2,
+    /// A product of the other of two kinds.
+    OtherProduct = 3,
 }
 
 thread_local! {
@@ -202,7 +205,7 @@ impl Param {
             packed: Mutex::default(),
             rounded: Mutex::default(),
         };
-        Ok(Self { inner: Arc::new(inner), tracked })
+        Ok(Self { inner: Arc::new(inner), tracked, adapters: Arc::default() })
     }
 
     /// A parameter on `device` that learns if it is `tracked`. On the CPU `values` become its memory; nothing is copied.
@@ -232,7 +235,31 @@ impl Param {
     /// The same parameter (storage and packed forms), building no graph.
     #[must_use]
     pub fn detached(&self) -> Self {
-        Self { inner: self.inner.clone(), tracked: false }
+        let detach =
+            |adapter: &Adapter| Adapter { a: adapter.a.detached(), b: adapter.b.detached(), ..adapter.clone() };
+        Self { inner: self.inner.clone(), tracked: false, adapters: self.adapters.iter().map(detach).collect() }
+    }
+
+    /// The same parameter, frozen, behind adapters: [`ops::linear`], [`ops::head_linear`] and [`ops::latent_query`] heed
+    /// them.
+    ///
+    /// [`ops::linear`]: crate::ops::linear
+    /// [`ops::head_linear`]: crate::ops::head_linear
+    /// [`ops::latent_query`]: crate::ops::latent_query
+    #[must_use]
+    pub fn adapted(&self, adapters: Vec<Adapter>) -> Self {
+        Self { inner: self.inner.clone(), tracked: false, adapters: adapters.into() }
+    }
+
+    /// The adapters that it is behind.
+    pub fn adapters(&self) -> &Arc<[Adapter]> {
+        &self.adapters
+    }
+
+    /// A tensor that leads a graph to what learns here: the value, or a part of an adapter.
+    pub(crate) fn anchor(&self) -> Tensor {
+        let learns = self.adapters.iter().flat_map(|adapter| [&adapter.a, &adapter.b]).find(|part| part.is_tracked());
+        learns.filter(|_| !self.is_tracked()).unwrap_or(self).value()
     }
 
     /// Whether a graph built on [`Param::value`] leads to this parameter.

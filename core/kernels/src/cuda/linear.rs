@@ -19,6 +19,7 @@ pub fn linear(x: &Tensor, w: &Param, bias: Option<&Param>) -> Result<Tensor> {
     if !on_gpu(&[x, &weight]) {
         return slow::linear(x, w, bias);
     }
+    refuse_adapters(w)?;
     let (gpu, x) = (Gpu::of(x)?, &x.contiguous()?);
     let &[m, ref row @ ..] = x.dims() else { bail!("linear: x has no rows") };
     let k: usize = row.iter().product();
@@ -57,6 +58,14 @@ pub fn linear(x: &Tensor, w: &Param, bias: Option<&Param>) -> Result<Tensor> {
             Ok([backward(grad)?, None, None])
         }),
     }
+}
+
+/// There are no kernels for adapters yet: their product must not be left out in silence.
+fn refuse_adapters(w: &Param) -> Result<()> {
+    if w.adapters().is_empty() {
+        return Ok(());
+    }
+    bail!("parameter `{}`: adapters are computed on the CPU only; say `device = \"cpu\"`", w.name())
 }
 
 /// `y = x W^T` of rows in memory.
@@ -100,6 +109,7 @@ pub fn head_linear(x: &Tensor, w: &Param, transposed: bool) -> Result<Tensor> {
     if !on_gpu(&[x, &weight]) {
         return slow::head_linear(x, w, transposed);
     }
+    refuse_adapters(w)?;
     let (gpu, x) = (Gpu::of(x)?, &x.contiguous()?);
     let (m, heads, k) = x.dims3()?;
     let (count, rows, columns) = w.shape().dims3()?;
@@ -194,6 +204,7 @@ pub fn latent_query(q: &Tensor, key: &Param, positions: &[u32], table: &Arc<Rope
     if !on_gpu(&[q, &weight, &table.cos]) {
         return slow::latent_query(q, key, positions, table);
     }
+    refuse_adapters(key)?;
     let (gpu, q) = (Gpu::of(q)?, &q.contiguous()?);
     let (heads, nope, latent) = key.shape().dims3()?;
     let (m, width) = match *q.dims() {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use candle_core::{Result, Tensor, bail};
 
+use super::adapter::Low;
 use super::elsewhere;
 use super::linear::Heads;
 use super::node::{fill, fused, node, read};
@@ -38,32 +39,39 @@ pub fn latent_query(q: &Tensor, key: &Param, positions: &[u32], table: &Arc<Rope
     let product = Heads { m, heads, n: latent, k: nope, transposed: true, x_row, y_row };
     let turn = Turn { heads, width: rotated, x_row, y_row, x_at: nope, y_at: latent };
     let back = Turn { x_row: y_row, y_row: x_row, x_at: latent, y_at: nope, ..turn };
+    let low = Low::new(key, product)?;
     let mut done = Ok(());
-    let out = {
+    let (out, inner) = {
         let values = read(q)?;
         // SAFETY: the sizes are those of the tensors; product and rotation share each head's elements.
         unsafe {
-            fill(m * y_row, |y| {
+            let mut out = fill(m * y_row, |y| {
                 done = product.forward(values.as_ptr(), key, y);
                 turn.run(table, positions, &values, y, false);
-            })
+            });
+            let inner = low.forward(values.as_ptr(), out.as_mut_ptr())?;
+            (out, inner)
         }
     };
     done?;
+    let anchor = key.anchor();
     let (source, key, positions, table) = (q.clone(), key.clone(), positions.to_vec(), table.clone());
-    node("latent_query", [q, &weight], out, (m, heads, latent + rotated), move |_, grad| {
+    node("latent_query", [q, &anchor], out, (m, heads, latent + rotated), move |_, grad| {
+        let values = read(&source)?;
         // SAFETY: as above.
         unsafe {
-            product.backward_weight(read(&source)?.as_ptr(), grad.as_ptr(), &key);
+            product.backward_weight(values.as_ptr(), grad.as_ptr(), &key);
             if !source.track_op() {
+                low.backward(values.as_ptr(), grad.as_ptr(), &inner, None)?;
                 return Ok([None, None]);
             }
             let mut done = Ok(());
-            let dq = fill(m * x_row, |dq| {
+            let mut dq = fill(m * x_row, |dq| {
                 done = product.backward_input(grad.as_ptr(), &key, dq);
                 back.run(&table, &positions, grad, dq, true);
             });
             done?;
+            low.backward(values.as_ptr(), grad.as_ptr(), &inner, Some(dq.as_mut_ptr()))?;
             Ok([Some(dq), None])
         }
     })

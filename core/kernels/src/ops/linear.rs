@@ -6,6 +6,7 @@ use std::sync::Arc;
 use candle_core::{Result, Tensor, bail};
 use half::bf16;
 
+use super::adapter::Low;
 use super::node::{Shared, fill, fused, node, read};
 use super::{Experts, elsewhere};
 use crate::Param;
@@ -29,11 +30,16 @@ pub fn linear(x: &Tensor, w: &Param, bias: Option<&Param>) -> Result<Tensor> {
     if n == 0 || row.is_empty() || width != k || bias.is_some_and(|bias| bias.elem_count() != n) {
         bail!("linear: x is {:?}, `{}` {:?}, the bias {:?}", x.shape(), w.name(), w.shape(), bias.map(Param::shape));
     }
-    let mut out = {
+    let low = Low::new(w, Heads { m, heads: 1, n, k, transposed: false, x_row: k, y_row: n })?;
+    let (mut out, inner) = {
         let (values, packed) = (read(x)?, w.packed()?);
         let b = packed.panels(0, n, k);
         // SAFETY: the sizes are those of the tensors.
-        unsafe { fill(m * n, |c| gemm::run(&[Product::rows(m, n, k, values.as_ptr(), b, c)])) }
+        unsafe {
+            let mut out = fill(m * n, |c| gemm::run(&[Product::rows(m, n, k, values.as_ptr(), b, c)]));
+            let inner = low.forward(values.as_ptr(), out.as_mut_ptr())?;
+            (out, inner)
+        }
     };
     if let Some(bias) = bias {
         let values = bias.value();
@@ -58,20 +64,27 @@ pub fn linear(x: &Tensor, w: &Param, bias: Option<&Param>) -> Result<Tensor> {
                     unsafe { gemm::run(&[Product { accumulate: true, ..product }]) };
                 });
             }
-            if !x.track_op() {
-                return Ok(None);
-            }
-            let weight = w.compute_value()?;
-            let b = in_place(&weight)?;
-            let b = b.panels(0, k);
+            let values = read(&x)?;
             // SAFETY: the sizes are those of the tensors.
-            Ok(Some(unsafe { fill(m * k, |c| gemm::run(&[Product::rows(m, k, n, grad.as_ptr(), b, c)])) }))
+            unsafe {
+                if !x.track_op() {
+                    low.backward(values.as_ptr(), grad.as_ptr(), &inner, None)?;
+                    return Ok(None);
+                }
+                let weight = w.compute_value()?;
+                let b = in_place(&weight)?;
+                let b = b.panels(0, k);
+                let mut dx = fill(m * k, |c| gemm::run(&[Product::rows(m, k, n, grad.as_ptr(), b, c)]));
+                low.backward(values.as_ptr(), grad.as_ptr(), &inner, Some(dx.as_mut_ptr()))?;
+                Ok(Some(dx))
+            }
         }
     };
+    let anchor = w.anchor();
     match bias {
-        None => node("linear", [x, &weight], out, (m, n), move |_, grad| Ok([backward(grad)?, None])),
+        None => node("linear", [x, &anchor], out, (m, n), move |_, grad| Ok([backward(grad)?, None])),
         Some(bias) => {
-            node("linear", [x, &weight, &bias.value()], out, (m, n), move |_, grad| Ok([backward(grad)?, None, None]))
+            node("linear", [x, &anchor, &bias.value()], out, (m, n), move |_, grad| Ok([backward(grad)?, None, None]))
         }
     }
 }
@@ -93,13 +106,15 @@ pub fn head_linear(x: &Tensor, w: &Param, transposed: bool) -> Result<Tensor> {
         bail!("head_linear: x is {:?}, `{}` {:?}, transposed: {transposed}", x.shape(), w.name(), w.shape());
     }
     let shape = Heads { m, heads, n, k, transposed, x_row: heads * k, y_row: heads * n };
+    let low = Low::new(w, shape)?;
     let values = read(x)?;
     // SAFETY: the sizes are those of the tensors.
-    let out = unsafe {
+    let (out, inner) = unsafe {
         let mut done = Ok(());
-        let out = fill(m * heads * n, |y| done = shape.forward(values.as_ptr(), w, y));
+        let mut out = fill(m * heads * n, |y| done = shape.forward(values.as_ptr(), w, y));
         done?;
-        out
+        let inner = low.forward(values.as_ptr(), out.as_mut_ptr())?;
+        (out, inner)
     };
     drop(values);
     let backward = {
@@ -107,18 +122,21 @@ pub fn head_linear(x: &Tensor, w: &Param, transposed: bool) -> Result<Tensor> {
         move |_: &Tensor, grad: &[f32]| {
             // SAFETY: the sizes are those of the tensors.
             unsafe {
-                shape.backward_weight(read(&x)?.as_ptr(), grad.as_ptr(), &w);
+                let values = read(&x)?;
+                shape.backward_weight(values.as_ptr(), grad.as_ptr(), &w);
                 if !x.track_op() {
+                    low.backward(values.as_ptr(), grad.as_ptr(), &inner, None)?;
                     return Ok([None, None]);
                 }
                 let mut done = Ok(());
-                let dx = fill(m * heads * k, |dx| done = shape.backward_input(grad.as_ptr(), &w, dx));
+                let mut dx = fill(m * heads * k, |dx| done = shape.backward_input(grad.as_ptr(), &w, dx));
                 done?;
+                low.backward(values.as_ptr(), grad.as_ptr(), &inner, Some(dx.as_mut_ptr()))?;
                 Ok([Some(dx), None])
             }
         }
     };
-    node("head_linear", [x, &weight], out, (m, heads, n), backward)
+    node("head_linear", [x, &w.anchor()], out, (m, heads, n), backward)
 }
 
 /// The sizes of a product by head. Head `h` of x begins `h * k` after a row's begin, and `h * (y_row / heads)` in y: a

@@ -2,6 +2,7 @@
 //!
 //! In f32 on the CPU and on a GPU an operation is fused; elsewhere it is its composed twin of [`slow`].
 
+mod adapter;
 mod attention;
 mod balance;
 mod basic;
@@ -23,6 +24,7 @@ use slow as elsewhere;
 #[cfg(feature = "cuda")]
 use crate::cuda as elsewhere;
 
+pub use adapter::Adapter;
 pub use attention::{LayerCache, Segment, attention, latent_attention};
 pub use balance::balance;
 pub use basic::{add, column, known, reshape};

@@ -7,7 +7,7 @@ use candle_core::{
     CpuStorage, CudaStorage, CustomOp1, CustomOp2, D, DType, Device, Layout, Result, Shape, Tensor, bail,
 };
 
-use super::{Experts, HeadRange, LayerCache, Rope, Router, Segment};
+use super::{Adapter, Experts, HeadRange, LayerCache, Rope, Router, Segment};
 use crate::Param;
 
 /// See [`super::add()`].
@@ -65,7 +65,13 @@ impl CustomOp1 for Known {
 /// Shapes that don't fit.
 pub fn linear(x: &Tensor, w: &Param, bias: Option<&Param>) -> Result<Tensor> {
     let x = &x.flatten_from(1)?;
-    let y = x.matmul(&w.value().t()?)?;
+    let mut y = x.matmul(&w.value().t()?)?;
+    for Adapter { a, b, first, scale } in w.adapters().iter() {
+        let part = (x.matmul(&a.value().t()?)?.matmul(&b.value().t()?)? * f64::from(*scale))?;
+        let (rows, n, after) = (y.dim(0)?, y.dim(1)?, first + part.dim(1)?);
+        let zeros = |width: usize| Tensor::zeros((rows, width), y.dtype(), y.device());
+        y = (&y + Tensor::cat(&[zeros(*first)?, part, zeros(n - after)?], 1)?)?;
+    }
     match bias {
         Some(bias) => y.broadcast_add(&bias.value()),
         None => Ok(y),
@@ -78,8 +84,16 @@ pub fn linear(x: &Tensor, w: &Param, bias: Option<&Param>) -> Result<Tensor> {
 /// Shapes that don't fit.
 pub fn head_linear(x: &Tensor, w: &Param, transposed: bool) -> Result<Tensor> {
     let by_head = x.transpose(0, 1)?.contiguous()?;
-    let w = if transposed { w.value() } else { w.value().transpose(1, 2)?.contiguous()? };
-    by_head.matmul(&w)?.transpose(0, 1)?.contiguous()
+    let matrix = if transposed { w.value() } else { w.value().transpose(1, 2)?.contiguous()? };
+    let mut y = by_head.matmul(&matrix)?;
+    for Adapter { a, b, scale, .. } in w.adapters().iter() {
+        let part = match transposed {
+            true => by_head.matmul(&b.value())?.broadcast_matmul(&a.value())?,
+            false => by_head.broadcast_matmul(&a.value().t()?)?.matmul(&b.value().transpose(1, 2)?)?,
+        };
+        y = (y + (part * f64::from(*scale))?)?;
+    }
+    y.transpose(0, 1)?.contiguous()
 }
 
 /// See [`super::grouped_linear`].
