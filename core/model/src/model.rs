@@ -10,6 +10,7 @@ use kernels::ops::{self, Segment};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::lora::{self, Adapters};
 use crate::tokenizer::Tokenizer;
 use crate::transformer::{Batch, Learning, Transformer, Watch, rope_of};
 use crate::weights::{Entry, Kept};
@@ -26,6 +27,8 @@ pub struct Model {
     /// Tensors of the folder that are no parameters of ours and are saved as they were.
     kept: Vec<Kept>,
     notes: Vec<String>,
+    /// What learns in place of the weights.
+    pub(crate) adapters: Option<Adapters>,
     learning: Transformer,
     sampling: Transformer,
     device: Device,
@@ -95,8 +98,21 @@ impl Model {
         })?;
         drop(detached);
         let device = device.clone();
-        let (kept, notes, version) = (Vec::new(), Vec::new(), AtomicU64::new(0));
-        Ok(Self { config, tokenizer, extras, weights, kept, notes, learning, sampling, device, dtype, version })
+        let (kept, notes, adapters, version) = (Vec::new(), Vec::new(), None, AtomicU64::new(0));
+        Ok(Self {
+            config,
+            tokenizer,
+            extras,
+            weights,
+            kept,
+            notes,
+            adapters,
+            learning,
+            sampling,
+            device,
+            dtype,
+            version,
+        })
     }
 
     /// Where the weights are.
@@ -131,6 +147,9 @@ impl Model {
 
     /// The parameters that learn.
     pub fn params(&self) -> Vec<Param> {
+        if let Some(adapters) = &self.adapters {
+            return adapters.params();
+        }
         self.weights.iter().filter(|(entry, _)| entry.trained).map(|(_, param)| param.clone()).collect()
     }
 
@@ -147,22 +166,34 @@ impl Model {
     /// A copy with weights of its own that takes no gradient: a reference model.
     pub fn frozen_copy(&self) -> Result<Self> {
         let mut own = self.weights.iter();
+        let adapters = self.adapters.as_ref().map(Adapters::frozen_copy).transpose()?;
         let mut source = |entry: &Entry| {
             let (_, param) = own.next().ok_or_else(|| Error::Config(format!("no parameter for `{}`", entry.name)))?;
-            let value = param.value().detach();
-            Ok(Param::frozen(&entry.name, value)?.computing_in(param.compute_dtype())?)
+            match &adapters {
+                // What is behind adapters never changes, so both can have it.
+                Some((_, by_name)) => lora::exchanged(param, by_name),
+                None => {
+                    let copy = Param::frozen(&entry.name, param.value().detach())?;
+                    Ok(copy.computing_in(param.compute_dtype())?)
+                }
+            }
         };
         let (config, tokenizer) = (self.config.clone(), self.tokenizer.clone());
         let place = (&self.device, self.dtype);
         let mut copy = Self::assemble(config, tokenizer, self.extras.clone(), place, &mut source)?;
         copy.kept = self.kept.clone();
+        copy.adapters = adapters.map(|(adapters, _)| adapters);
         copy.set_version(self.version());
         Ok(copy)
     }
 
     /// Takes over the weights of a model of the same config.
     pub fn copy_from(&self, other: &Self) -> Result<()> {
-        for ((_, own), (_, theirs)) in self.weights.iter().zip(&other.weights) {
+        let all = |model: &Self| match &model.adapters {
+            Some(adapters) => adapters.params(),
+            None => model.weights.iter().map(|(_, param)| param.clone()).collect(),
+        };
+        for (own, theirs) in all(self).iter().zip(all(other)) {
             own.set(&theirs.value().to_device(own.value().device())?)?;
         }
         self.set_version(other.version());
@@ -300,8 +331,11 @@ impl Model {
     }
 
     /// Moves each MoE layer's selection bias, where it has one, by `step` towards the experts with less than their share of `load` (one list
-    /// for each MoE layer, as [`LogProbs::expert_load`], summed over passes).
+    /// for each MoE layer, as [`LogProbs::expert_load`], summed over passes). A model behind adapters stays as it is.
     pub fn balance(&self, load: &[Vec<usize>], step: f64) -> Result<()> {
+        if self.adapters.is_some() {
+            return Ok(());
+        }
         for (mixture, load) in self.learning.mixtures().zip(load) {
             mixture.balance(load, step)?;
         }

@@ -4,15 +4,20 @@ use std::path::Path;
 
 use base::RngKey;
 use candle_core::{DType, Device};
+use kernels::Param;
 use serde_json::{Map, Value, json};
 
 use super::Model;
 use crate::config::{Config, OneOrMany};
 use crate::error::{Error, Result};
+use crate::lora;
 use crate::memory;
 use crate::tokenizer::Tokenizer;
 use crate::transformer::Transformer;
 use crate::weights::{self, Blocks, Checkpoint, Entry, Random, SHARD_BYTES};
+
+/// What a parameter that was read is put behind.
+pub(crate) type Behind<'a> = dyn FnMut(&Entry, Param) -> Result<Param> + 'a;
 
 /// A model folder of which everything has been read but the tokenizer and the weights themselves.
 pub(crate) struct Folder {
@@ -75,7 +80,18 @@ impl Folder {
     }
 
     /// Reads the weights onto a device.
-    pub fn load(mut self, tokenizer: Tokenizer, device: &Device, dtype: DType) -> Result<Model> {
+    pub fn load(self, tokenizer: Tokenizer, device: &Device, dtype: DType) -> Result<Model> {
+        self.load_behind(tokenizer, device, dtype, &mut |_, param| Ok(param))
+    }
+
+    /// Reads the weights onto a device, each parameter as `behind` makes it.
+    fn load_behind(
+        mut self,
+        tokenizer: Tokenizer,
+        device: &Device,
+        dtype: DType,
+        behind: &mut Behind<'_>,
+    ) -> Result<Model> {
         let findings = self.findings();
         if !findings.is_empty() {
             return Err(self.checkpoint.refusal(&findings));
@@ -84,7 +100,7 @@ impl Folder {
         let notes = self.notes();
         let kept = self.checkpoint.kept(|name| self.predicts_further(name));
         let checkpoint = &mut self.checkpoint;
-        let mut source = |entry: &Entry| entry.param(checkpoint.gather(entry)?, device, dtype);
+        let mut source = |entry: &Entry| behind(entry, entry.param(checkpoint.gather(entry)?, device, dtype)?);
         let mut model = Model::assemble(self.config, tokenizer, self.extras, (device, dtype), &mut source)?;
         checkpoint.finish()?;
         (model.kept, model.notes) = (kept, notes);
@@ -101,9 +117,17 @@ impl Model {
     /// A file that is missing, truncated or of another kind, an architecture that is not known, tensors that are missing,
     /// extra or misshapen, by name, weights that are not finite, and a machine without the memory for them.
     pub fn load(folder: &Path, device: &Device, dtype: DType) -> Result<Self> {
+        match lora::Folder::read(folder)? {
+            Some(adapters) => Self::load_merged(adapters.base()?, folder, device, dtype),
+            None => Self::load_behind(folder, device, dtype, &mut |_, param| Ok(param)),
+        }
+    }
+
+    /// Reads a model folder, each parameter as `behind` makes it.
+    pub(crate) fn load_behind(folder: &Path, device: &Device, dtype: DType, behind: &mut Behind<'_>) -> Result<Self> {
         let opened = Folder::open(folder)?;
         let tokenizer = Tokenizer::from_file(&folder.join("tokenizer.json"))?;
-        opened.load(tokenizer, device, dtype)
+        opened.load_behind(tokenizer, device, dtype, behind)
     }
 
     /// A model with random weights: matrices normal with the config's `initializer_range`, norms one. A tensor's numbers
@@ -146,8 +170,9 @@ impl Model {
         Self::assemble(config, tokenizer, extras, (device, dtype), &mut source)
     }
 
-    /// Writes a Hugging Face model folder, weights in f32: the same bytes for the same model. Nothing is synced to the
-    /// disk here. Weights beyond 5 GB are spread over shards with an index.
+    /// Writes a Hugging Face model folder, weights in f32: the same bytes for the same model. Of a model behind adapters it
+    /// is the folder of these, in PEFT's layout, which names the model's own. Nothing is synced to the disk here. Weights beyond
+    /// 5 GB are spread over shards with an index.
     ///
     /// # Errors
     /// A file that can't be written; tensors that are kept as they were (see [`Self::notes`]) and whose file has been
@@ -171,7 +196,10 @@ impl Model {
             write("chat_template.jinja", template)?;
         }
         self.tokenizer.save(&folder.join("tokenizer.json"))?;
-        weights::save(folder, &self.weights, &self.kept, most)
+        match &self.adapters {
+            Some(adapters) => adapters.save(folder),
+            None => weights::save(folder, &self.weights, &self.kept, most),
+        }
     }
 
     fn generation_config(&self) -> Map<String, Value> {

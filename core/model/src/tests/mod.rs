@@ -7,6 +7,7 @@ mod device;
 mod folders;
 mod hub;
 mod learning;
+mod lora;
 mod parity;
 mod sampling;
 mod training;

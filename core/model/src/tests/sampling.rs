@@ -14,11 +14,11 @@ use crate::{Model, Sequence, Walk};
 const PROMPTS: [&str; 5] =
     ["<user>123+456=?<assistant>", "<user>7+8=?<assistant>", "<user>999+111=?<assistant>", "<user>", "<user>1+2"];
 
-fn settings(slots: usize) -> Settings {
+pub(super) fn settings(slots: usize) -> Settings {
     Settings { temperature: 0.9, ..Settings::new(24, slots) }
 }
 
-fn requests(model: &Model, completions: usize) -> Vec<Request> {
+pub(super) fn requests(model: &Model, completions: usize) -> Vec<Request> {
     let request =
         |(i, text): (usize, &&str)| Request { prompt: prompt(i as u64, text, model), index: i as u64, completions };
     PROMPTS.iter().enumerate().map(request).collect()
@@ -34,7 +34,7 @@ fn run(model: &Model, requests: &[Request], settings: &Settings) -> (BTreeMap<us
     (all, stats)
 }
 
-fn assert_one_mind(model: &Model, requests: &[Request], settings: &Settings) {
+pub(super) fn assert_one_mind(model: &Model, requests: &[Request], settings: &Settings) {
     let (all, _) = run(model, requests, settings);
     let mut rows = Vec::new();
     let mut recorded = Vec::new();
