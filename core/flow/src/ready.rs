@@ -101,7 +101,14 @@ fn models(pipeline: &Pipeline, takeover: &Takeover) -> Result<IndexMap<String, A
         let (device, dtype) = (device(model.device)?, dtype(model.dtype));
         let folder = takeover.model.as_ref().filter(|_| initialised_model(pipeline) == Some(name));
         let loaded = match (folder, &model.source) {
-            (Some(folder), _) | (None, ModelSource::Path(folder)) => Model::load(folder, &device, dtype),
+            (Some(folder), _) | (None, ModelSource::Path(folder)) => match &model.lora {
+                None => Model::load(folder, &device, dtype),
+                Some(spec::Lora { rank, alpha, targets }) => {
+                    let lora = model::Lora { rank: *rank, alpha: *alpha, targets: targets.clone() };
+                    let key = RngKey::new(pipeline.seed, "lora").derive(name);
+                    Model::load_adapted(folder, &lora, key, &device, dtype)
+                }
+            },
             (None, ModelSource::Init { config, tokenizer, chat_template }) => {
                 let key = RngKey::new(pipeline.seed, "init").derive(name);
                 Model::init(config, tokenizer, chat_template.as_deref(), key, &device, dtype)

@@ -11,9 +11,9 @@ use crate::files::SET;
 use crate::tree::{Entry, Node, Table, Value, parse_value};
 use crate::types::{
     AdvantageScale, Checkpoints, Clip, Collect, Columns, Dataset, Device, DropRule, Dtype, Evaluation, Feed, Filter,
-    Generate, Grpo, Kl, Learning, LearningRate, LossMean, Model, ModelSource, OnUndecided, Optimizer, Order, Origin,
-    Pipeline, Plugin, PluginSource, Questions, Reward, RewardRule, Run, Sample, Sampling, Schedule, Sft, Source, Stage,
-    StageKind, StopToken, Verify,
+    Generate, Grpo, Kl, Learning, LearningRate, Lora, LossMean, Model, ModelSource, OnUndecided, Optimizer, Order,
+    Origin, Pipeline, Plugin, PluginSource, Questions, Reward, RewardRule, Run, Sample, Sampling, Schedule, Sft,
+    Source, Stage, StageKind, StopToken, Verify,
 };
 
 /// Puts the default of each absent key into a checked document. Default paths are relative to the working folder, as if
@@ -121,7 +121,15 @@ fn model(node: &Node) -> Option<Model> {
         "bf16" => Dtype::Bf16,
         _ => Dtype::F32,
     };
-    Some(Model { source, device, dtype, span: node.span.clone() })
+    let lora = match node.get("lora") {
+        Some(lora) => Some(Lora {
+            rank: count(lora, "rank")?,
+            alpha: number(lora, "alpha")?,
+            targets: list(lora, "targets", |item| item.as_text().map(str::to_owned))?,
+        }),
+        None => None,
+    };
+    Some(Model { source, device, dtype, lora, span: node.span.clone() })
 }
 
 fn plugin(node: &Node) -> Option<Plugin> {

@@ -56,7 +56,9 @@ fn what_surrounds_the_stages() {
     assert_eq!(it.models["policy"].device, Device::Cpu);
     assert_eq!(it.models["policy"].dtype, Dtype::Bf16);
     assert_eq!(it.models["tiny"].dtype, Dtype::F32);
-    assert_eq!(it.models["tiny"].device, Device::Auto);
+    let lora = it.models["policy"].lora.as_ref().unwrap();
+    assert_eq!((lora.rank, lora.alpha, lora.targets.join(" ").as_str()), (16, 32.0, "q_proj down_proj"));
+    assert_eq!((it.models["tiny"].device, &it.models["tiny"].lora), (Device::Auto, &None));
     assert!(matches!(&it.models["policy"].source, ModelSource::Path(path) if *path == folder().join("../models/base")));
     let ModelSource::Init { config, tokenizer, chat_template } = &it.models["tiny"].source else { panic!() };
     assert_eq!(*config, folder().join("tiny/config.json"));

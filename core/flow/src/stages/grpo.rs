@@ -205,8 +205,7 @@ impl Work for GrpoStage {
         self.learner.load(folder)?;
         if let Some(reference) = self.reference.as_ref().filter(|reference| reference.saved) {
             let folder = folder.join(format!("reference-{}", self.learner.stage));
-            let own = &self.learner.model;
-            let model = Model::load(&folder, own.device(), own.dtype()).map_err(Error::model)?;
+            let model = self.learner.model.load_again(&folder).map_err(Error::model)?;
             *reference.model.lock().unwrap_or_else(PoisonError::into_inner) =
                 model.frozen_copy().map_err(Error::model)?;
         }

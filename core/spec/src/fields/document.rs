@@ -1,7 +1,7 @@
 //! The tables around the stages.
 
 use super::{
-    Bounds, COUNT, Fields, Kind, ROWS, Rule, choice, default, optional, required,
+    Bounds, COUNT, Choice, Fields, Kind, ROWS, Rule, choice, default, optional, required,
     stages::{COLUMNS, FIELDS_CONFIG, MIN_P, REPETITION_PENALTY, STOP, STOP_TOKENS, SYSTEM, TEMPLATE, TOP_K, TOP_P},
 };
 
@@ -95,9 +95,39 @@ static MODEL: Fields = Fields {
             "\"f32\"",
             "What its products are computed in. Weights are kept, updated and saved in f32 either way.",
         ),
+        optional("lora", Kind::Table(&LORA), "Adapters that learn in place of the weights."),
     ],
-    rules: &[Rule::ExactlyOne(&["path", "init"])],
+    rules: &[Rule::ExactlyOne(&["path", "init"]), Rule::Needs("lora", "path")],
 };
+
+static LORA: Fields = Fields {
+    name: "lora",
+    doc: "Low-rank adapters (LoRA, arXiv 2106.09685): they learn, and the weights of `path` stay as they are.",
+    fields: &[
+        required("rank", Kind::Integer(1, 1 << 16), "The rank of an adapter."),
+        required("alpha", Kind::Number(Bounds::POSITIVE), "An adapter counts `alpha / rank` times."),
+        required(
+            "targets",
+            Kind::List(&Kind::Choice(LORA_TARGETS), 1),
+            "The modules with an adapter, in every layer that has them. Routers and routed experts have none.",
+        ),
+    ],
+    rules: &[],
+};
+
+const LORA_TARGETS: &[Choice] = &[
+    choice("q_proj", "Queries."),
+    choice("k_proj", "Keys."),
+    choice("v_proj", "Values."),
+    choice("o_proj", "What attention gives."),
+    choice("q_a_proj", "Down to the latent of queries (DeepSeek)."),
+    choice("q_b_proj", "Queries from their latent."),
+    choice("kv_a_proj_with_mqa", "Down to the latent of keys and values (DeepSeek)."),
+    choice("kv_b_proj", "Keys and values from their latent."),
+    choice("gate_proj", "The gate of a dense MLP, and of shared experts."),
+    choice("up_proj", "What is gated."),
+    choice("down_proj", "Back to the residual stream."),
+];
 
 static INIT: Fields = Fields {
     name: "init",

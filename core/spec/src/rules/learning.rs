@@ -36,6 +36,18 @@ pub(super) fn check(dag: &Dag<'_>, findings: &mut Vec<Diagnostic>) {
         }
     }
     samplers(dag, &learners, findings);
+    adapters(dag, &learners, findings);
+}
+
+/// Adapters that nobody trains would change nothing.
+fn adapters(dag: &Dag<'_>, learners: &[&Stage<'_>], findings: &mut Vec<Diagnostic>) {
+    let learns = |name: &str| learners.iter().any(|stage| stage.node.text("model") == Some(name));
+    for (name, entry) in super::table(dag.root, "models").iter().filter(|(name, _)| !learns(name)) {
+        let Some(key) = entry.node.key_span("lora") else { continue };
+        let message = format!("the model `{name}` has adapters, but no stage trains it");
+        let error = Diagnostic::error("idle-adapters", message).at(key.clone(), "would change nothing");
+        findings.push(error.help("remove `lora`; a folder of trained adapters can be given as `path`"));
+    }
 }
 
 /// No two stages say the same at a key.

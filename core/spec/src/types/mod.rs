@@ -111,9 +111,22 @@ pub struct Model {
     pub device: Device,
     /// What its products are computed in.
     pub dtype: Dtype,
+    /// Adapters that learn in place of the weights.
+    pub lora: Option<Lora>,
     /// The place of the table, for later checks.
     #[serde(skip)]
     pub span: Span,
+}
+
+/// `lora = { rank, alpha, targets }` (arXiv 2106.09685).
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Lora {
+    /// The rank of an adapter.
+    pub rank: usize,
+    /// An adapter counts `alpha / rank` times.
+    pub alpha: f64,
+    /// The last parts of the names of the modules that have one.
+    pub targets: Vec<String>,
 }
 
 /// Where a model's weights come from.
