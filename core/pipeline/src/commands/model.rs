@@ -1,11 +1,11 @@
-//! `pipeline model info FOLDER` and `pipeline model check FOLDER`.
+//! `pipeline model info FOLDER`, `pipeline model check FOLDER` and `pipeline model merge FOLDER --adapter DIR --out DIR`.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use candle_core::Device;
+use candle_core::{DType, Device};
 use model::check::{Difference, Outcome, Report};
-use model::{Error, Info, memory};
+use model::{Error, Info, Model, memory};
 use serde_json::json;
 
 use crate::ui::table::{self, Align};
@@ -23,6 +23,8 @@ enum Command {
     Info(InfoArgs),
     /// Compare a model with the `reference.safetensors` that another implementation wrote beside it.
     Check(CheckArgs),
+    /// Add the adapters of LoRA to the weights that they were trained for.
+    Merge(MergeArgs),
 }
 
 #[derive(clap::Args)]
@@ -58,6 +60,18 @@ struct CheckArgs {
     format: Format,
 }
 
+#[derive(clap::Args)]
+struct MergeArgs {
+    /// A Hugging Face model folder.
+    folder: PathBuf,
+    /// A folder of adapters in PEFT's layout, such as a checkpoint of a model with `lora`.
+    #[arg(long)]
+    adapter: PathBuf,
+    /// The model folder to write.
+    #[arg(long)]
+    out: PathBuf,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
     /// Tables.
@@ -78,6 +92,7 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
     match &args.command {
         Command::Info(args) => info(args),
         Command::Check(args) => check(args),
+        Command::Merge(args) => merge(args),
     }
 }
 
@@ -90,6 +105,17 @@ fn told<T>(result: Result<T, Error>) -> anyhow::Result<Result<T, u8>> {
             Ok(Err(exit_code::FINDING))
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+fn merge(args: &MergeArgs) -> anyhow::Result<u8> {
+    if args.out.exists() {
+        anyhow::bail!("{} is there already; give a folder that is not", args.out.display());
+    }
+    let merged = Model::load_merged(&args.folder, &args.adapter, &Device::Cpu, DType::F32);
+    match told(merged.and_then(|model| model.save(&args.out)))? {
+        Ok(()) => Ok(exit_code::DONE),
+        Err(code) => Ok(code),
     }
 }
 
