@@ -83,11 +83,13 @@ fn config_of(folder: Option<&PathBuf>, model: &Model) -> Option<Config> {
 fn needs(pipeline: &Pipeline, name: &str, config: &Config) -> Result<Needs, model::Error> {
     let weights = memory::Weights::of(config)?;
     let mut needs = Needs { held: weights.to_sample(), ..Needs::default() };
+    // Adapters are small, and what is behind them has no gradient and serves the reference, too.
+    let adapted = pipeline.models.get(name).is_some_and(|model| model.lora.is_some());
     for stage in pipeline.stages.values() {
         let learning = match &stage.kind {
             StageKind::Sft(sft) => &sft.learning,
             StageKind::Grpo(grpo) => {
-                if grpo.kl.as_ref().is_some_and(|kl| kl.model == name) {
+                if !adapted && grpo.kl.as_ref().is_some_and(|kl| kl.model == name) {
                     needs.held += weights.to_sample();
                 }
                 &grpo.learning
@@ -100,7 +102,7 @@ fn needs(pipeline: &Pipeline, name: &str, config: &Config) -> Result<Needs, mode
             needs.per_token = needs.per_token.max(memory::activations(config, 1, learning.recompute));
         }
     }
-    if trained_model(pipeline) == Some(name) {
+    if !adapted && trained_model(pipeline) == Some(name) {
         needs.held += weights.to_learn() - weights.to_sample();
     }
     Ok(needs)
