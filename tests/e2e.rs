@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use support::{Folder, assert_same, lines, said, small_quickstart};
+use support::{Folder, assert_same, exact_files, lines, root, said, small_quickstart};
 
 fn reference() -> (Folder, PathBuf) {
     let folder = Folder::new();
@@ -157,4 +157,74 @@ fn ctrl_c_ends_after_the_step_and_twice_at_once() {
         said.expect(0, &[if twice { "starts from its beginning" } else { "goes on from its checkpoint of step 1" }]);
         assert_same(&whole, &run);
     }
+}
+
+#[test]
+fn adapters_learn_go_on_after_damage_and_are_merged_with_the_same_bytes() {
+    let folder = Folder::new();
+    let quickstart = root().join("pipelines/quickstart");
+    let with = |file: PathBuf, sets: &[&str]| -> Vec<String> {
+        let sets = ["run.dir=runs"].iter().chain(sets).flat_map(|set| ["--set".to_owned(), (*set).to_owned()]);
+        ["run".to_owned(), file.to_string_lossy().into_owned()].into_iter().chain(sets).collect()
+    };
+    let sets = ["run.steps=5", "stages.traces.prompts_per_step=64", "evaluations.arithmetic.count=8"];
+    folder.run(with(quickstart.join("cold-start.toml"), &sets)).expect(0, &[]);
+    let base = folder.path("runs/cold-start/0001/checkpoints/step-000005");
+
+    let text = fs::read_to_string(quickstart.join("reason.toml")).expect("the quickstart is there");
+    let init = text.lines().find(|line| line.starts_with("init = ")).expect("the model has one");
+    let lora = "lora = { rank = 4, alpha = 8, targets = [\"q_proj\", \"kv_b_proj\", \"o_proj\"] }";
+    let file = folder.write("reason.toml", text.replace(init, &format!("path = {base:?}\n{lora}")));
+    let sets = [
+        "run.steps=3",
+        "run.checkpoint.every=1",
+        "stages.problems.prompts_per_step=4",
+        "stages.sample.group_size=4",
+        "stages.sample.max_tokens=24",
+        "stages.keep.drop=[\"truncated\"]",
+        "stages.update.kl.refresh_every=2",
+        "stages.update.optimizer.learning_rate=1e-2",
+        "stages.update.optimizer.warmup=0",
+        "evaluations.arithmetic.count=8",
+    ];
+    for threads in ["run.threads=1", "run.threads=3"] {
+        folder.run(with(file.clone(), &[&sets[..], &[threads]].concat())).expect(0, &[]);
+    }
+    let run = folder.path("runs/reason/0001");
+    assert_same(&run, &folder.path("runs/reason/0002"));
+    let metrics = lines(&run.join("metrics.jsonl"));
+    assert_eq!(metrics.len(), 4, "three steps and the evaluation before them");
+    for line in &metrics[1..] {
+        assert_eq!(line["sampling/sampling_logp_difference/max"], 0.0, "{line}");
+    }
+    for line in &metrics[1..3] {
+        assert!(line["grad_norm"].as_f64() > Some(0.0), "the adapters learn: {line}");
+    }
+    let last = run.join("checkpoints/step-000003");
+    for (name, kept) in
+        [("adapter_model.safetensors", true), ("adapter_config.json", true), ("model.safetensors", false)]
+    {
+        assert_eq!(last.join(name).exists(), kept, "{name} of the checkpoint");
+        assert_eq!(last.join("reference-update").join(name).exists(), kept, "{name} of the reference model");
+    }
+
+    let numbers = last.join("adapter_model.safetensors");
+    let mut bytes = fs::read(&numbers).expect("the checkpoint is there");
+    let whole = exact_files(&run);
+    *bytes.last_mut().expect("it is not empty") ^= 1;
+    fs::write(&numbers, bytes).expect("it can be written");
+    folder.run(["resume", "runs/reason/0001"]).expect(0, &["is damaged", "checkpoint of step 2"]);
+    let mut after = exact_files(&run);
+    after.retain(|name, _| !name.contains(".damaged"));
+    assert!(whole == after, "the resumed run ends with the same bytes");
+
+    let (base, last) = (base.to_string_lossy(), last.to_string_lossy());
+    for out in ["one", "two"] {
+        folder.run(["model", "merge", &base, "--adapter", &last, "--out", out]).expect(0, &[]);
+        folder.run(["model", "merge", &base, "--adapter", &last, "--out", out]).expect(2, &["is there already"]);
+    }
+    let weights = |path: PathBuf| fs::read(path.join("model.safetensors")).expect("a model folder has weights");
+    assert!(weights(folder.path("one")) == weights(folder.path("two")));
+    assert_ne!(weights(folder.path("one")), weights(PathBuf::from(&*base)), "the adapters are in the weights");
+    folder.run(["model", "info", "one"]).expect(0, &[]);
 }
