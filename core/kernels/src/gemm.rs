@@ -127,6 +127,8 @@ pub(crate) unsafe fn run(products: &[Product]) {
         }
         return;
     }
+    // SAFETY: the caller's.
+    let (copies, products) = unsafe { gather(products) };
     // Twice as many tasks as would do: threads that wait for the last one lose half a task on average.
     let share = work / (8 * threads) + 1;
     let mut blocks = Vec::new();
@@ -144,12 +146,67 @@ pub(crate) unsafe fn run(products: &[Product]) {
             }
         }
     }
-    let shared = Shared(products);
+    let shared = Shared(&products);
     pool::run(blocks.len(), |task| {
         let Block { product, rows, panels } = &blocks[task];
         // SAFETY: the caller's; blocks of one product are disjoint.
         unsafe { block(shared.get(*product), rows, panels) };
     });
+    drop(copies);
+}
+
+/// The products with packed copies of every B that lies in place and that several blocks of rows read, and those copies.
+///
+/// # Safety
+/// As for [`run`].
+unsafe fn gather(products: &[Product]) -> (Vec<Vec<f32>>, Vec<Product>) {
+    let read_again = |product: &&Product| product.b.row != PANEL && product.m > ROWS;
+    let lengths = products.iter().filter(read_again).map(|product| packed_len(product.k, product.n));
+    let mut copies: Vec<Vec<f32>> = lengths.map(Vec::with_capacity).collect();
+    let pieces: Vec<(usize, usize, Destination)> = products
+        .iter()
+        .enumerate()
+        .filter(|(_, product)| read_again(product))
+        .zip(&mut copies)
+        .flat_map(|((index, product), copy)| {
+            let start = copy.as_mut_ptr();
+            // The last panel's padding is copied to nowhere and read by nobody.
+            (0..product.n.div_ceil(PANEL))
+                .map(move |panel| (index, panel, Destination(start.wrapping_add(panel * PANEL * product.k))))
+        })
+        .collect();
+    let shared = Shared(products);
+    pool::run(pieces.len(), |piece| {
+        let (index, panel, to) = &pieces[piece];
+        let Product { n, k, b, .. } = shared.get(*index);
+        // SAFETY: the caller's; the copy has room for all panels, and each is one task's.
+        unsafe { gather_panel(*k, PANEL.min(n - panel * PANEL), b, *panel, to.0) };
+    });
+    let mut packed = copies.iter();
+    let moved = products.iter().map(|product| match read_again(&product) {
+        true => {
+            let start = packed.next().map_or(std::ptr::null(), |copy| copy.as_ptr());
+            Product { b: Panels::packed(start, product.k), ..*product }
+        }
+        false => *product,
+    });
+    let moved = moved.collect();
+    (copies, moved)
+}
+
+/// Where a panel goes.
+struct Destination(*mut f32);
+// SAFETY: each is written by one task.
+unsafe impl Sync for Destination {}
+
+#[inline(always)]
+unsafe fn gather_lanes<L: Lanes>(k: usize, columns: usize, b: &Panels, panel: usize, out: *mut f32) {
+    // SAFETY: the caller's.
+    unsafe { copy_panel::<L>(k, columns, b, (panel, 0), out) }
+}
+
+dispatch! {
+    unsafe fn gather_panel(k: usize, columns: usize, b: &Panels, panel: usize, out: *mut f32) = gather_lanes
 }
 
 /// Computes one product on this thread, copying nothing: for small ones in f32.
