@@ -16,8 +16,8 @@ use crate::{pool, scratch};
 pub(crate) const PANEL: usize = 32;
 /// How much of k a pass over a block of C covers: A's part of a block stays in the second-level cache.
 const DEPTH: usize = 512;
-/// The most rows of C in a task: A's part stays in the second-level cache. More of them would read B less often.
-const ROWS: usize = 252;
+/// The most rows of C in a task: A's part and a panel of B stay in the second-level cache.
+const ROWS: usize = 132;
 /// Panels from which on a transposed A is worth being packed, and rows from which on a panel is: each is read so often.
 const PACK: (usize, usize) = (4, 24);
 /// Multiply-adds below which a second thread costs more than it gives.
