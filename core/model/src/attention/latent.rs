@@ -3,6 +3,11 @@
 //! The key half of `kv_b_proj` is applied to the query and the value half to what attention returns, so that attention runs over
 //! the latent itself, as one key head of width `kv_lora + rope` that all query heads share. Both walks do it this way:
 //! another order of operations would give other bits.
+//!
+//! In learning that costs arithmetic which expanded keys and values would not: a score has `kv_lora + rope` products instead of
+//! `nope + rope`, a mixed value `kv_lora` instead of `value`, while the projections cost the same. With DeepSeek-V3's sizes
+//! attention itself takes 3.4 times as many multiply-adds; for a model of 30 million parameters with a latent of 128 and
+//! sequences of 256 tokens it is 1.8 times, 6% of a whole training step.
 
 use std::sync::Arc;
 
