@@ -219,7 +219,7 @@ impl Checkpoint {
             return Ok(());
         }
         let finding = |(name, count): (&String, &usize)| {
-            let numbers = if *count == 1 { "a number that is" } else { "numbers that are" };
+            let numbers = if *count == 1 { "number that is" } else { "numbers that are" };
             format!("tensor `{name}` holds {count} {numbers} not finite (NaN or infinite)")
         };
         let findings: Vec<String> = self.broken.iter().map(finding).collect();
