@@ -11,6 +11,10 @@ use divan::counter::ItemsCount;
 use kernels::Param;
 use kernels::ops::{self, Experts};
 
+/// The product's own: speeds are those of its memory.
+#[global_allocator]
+static ALLOCATOR: kernels::memory::Allocator = kernels::memory::Allocator::new();
+
 fn main() {
     kernels::memory::tune_allocator();
     divan::main();

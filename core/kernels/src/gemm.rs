@@ -129,7 +129,7 @@ pub(crate) unsafe fn run(products: &[Product]) {
     }
     // SAFETY: the caller's.
     let (copies, products) = unsafe { gather(products) };
-    // Twice as many tasks as would do: threads that wait for the last one lose half a task on average.
+    // Eight tasks a thread: threads that wait for the last one lose half a task on average.
     let share = work / (8 * threads) + 1;
     let mut blocks = Vec::new();
     for (index, product) in products.iter().enumerate() {
@@ -170,7 +170,7 @@ unsafe fn gather(products: &[Product]) -> (Vec<Vec<f32>>, Vec<Product>) {
         .zip(&mut copies)
         .flat_map(|((index, product), copy)| {
             let start = copy.as_mut_ptr();
-            // The last panel's padding is copied to nowhere and read by nobody.
+            // The padding of the last panel stays uninitialised: no product reads it.
             (0..product.n.div_ceil(PANEL))
                 .map(move |panel| (index, panel, Destination(start.wrapping_add(panel * PANEL * product.k))))
         })
@@ -221,7 +221,7 @@ pub(crate) unsafe fn whole(product: &Product) {
     }
 }
 
-/// Computes rows `top..bottom` and panels `left..right` of C, with packed copies of what is read often and lies apart.
+/// Computes some rows of some panels of C, with packed copies of what is read often and lies apart.
 ///
 /// # Safety
 /// As for [`run`].

@@ -167,10 +167,9 @@ fn grow(_: usize) -> Option<(usize, usize)> {
     None
 }
 
-/// Tells glibc to keep freed memory instead of returning it to the kernel after each large tensor.
+/// Tells glibc to keep what is freed of its own memory, the small blocks that [`Allocator`] leaves to it, in two arenas.
 ///
-/// Without it about two fifths of a training step are page faults. Call it first thing in the program; elsewhere than
-/// on Linux with glibc it does nothing.
+/// Call it first thing in the program; elsewhere than on Linux with glibc it does nothing.
 pub fn tune_allocator() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {

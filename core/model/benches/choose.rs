@@ -9,6 +9,10 @@ use kernels::pool;
 use model::sampler::Settings;
 use model::sampler::choose::{Scratch, token};
 
+/// The product's own: speeds are those of its memory.
+#[global_allocator]
+static ALLOCATOR: kernels::memory::Allocator = kernels::memory::Allocator::new();
+
 fn main() {
     divan::main();
 }

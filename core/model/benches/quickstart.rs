@@ -15,6 +15,10 @@ use learn::{AdamW, sft_loss};
 use model::sampler::{Request, Settings, sample};
 use model::{Model, Sequence, Walk};
 
+/// The product's own: speeds are those of its memory.
+#[global_allocator]
+static ALLOCATOR: kernels::memory::Allocator = kernels::memory::Allocator::new();
+
 fn main() {
     kernels::memory::tune_allocator();
     divan::main();
