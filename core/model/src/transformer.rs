@@ -52,7 +52,7 @@ impl Watch {
 /// How the differentiable walk is made. None of it changes a number that the walk gives.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Learning {
-    /// Of each layer only what enters it is kept; the backward pass computes the layer again. It takes about a third
+    /// Of each layer only what enters it is kept; the backward pass computes the layer again. It takes about a quarter
     /// more time, and no bit of a gradient changes.
     pub recompute: bool,
     /// The sum over MoE layers and sequences of the sequence-wise balance loss (DeepSeek-V3 report, eq. 17-20), times this

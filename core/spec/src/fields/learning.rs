@@ -28,7 +28,7 @@ const RECOMPUTE: Field = default(
     "recompute",
     Kind::Boolean,
     "false",
-    "Keep only what enters each layer, and compute the layer again in the backward pass: less memory for about a third \
+    "Keep only what enters each layer, and compute the layer again in the backward pass: less memory for about a quarter \
      more time. It changes no number.",
 );
 
