@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Builds the first-party components from their sources.
 #
-#   plugins/build.sh           build, and replace the committed components
-#   plugins/build.sh --check   build, and hold the result against the committed components
+#   plugins/build.sh [NAME...]   build all, or those named, and replace the committed components
+#   plugins/build.sh --check     build all, and hold the result against the committed components
 #
 # The check is byte by byte under the pinned toolchain (toolchain.txt). Under another one it is by behaviour: the plugins'
 # own tests (core/host/tests/plugins.rs) are run on what was built. Where no WebAssembly compiler can be had, the tests are
@@ -17,14 +17,18 @@ root=$(dirname "$here")
 # Toolchain, copied sources and target folder. The place is the same on every machine: cargo hashes the paths of packages,
 # the standard library's too, into the names of symbols, and so into their order.
 cache=/tmp/pipeline-guests
-components="arithmetic number"
 target=wasm32-unknown-unknown
 check=false
-case "${1:-}" in
-  "") ;;
-  --check) check=true ;;
-  *) echo "usage: plugins/build.sh [--check]" >&2; exit 2 ;;
-esac
+if [ "${1:-}" = --check ]; then check=true; shift; fi
+# A plugin is a crate that makes a library for WebAssembly.
+components=$(cd "$here" && grep -l cdylib -- */Cargo.toml | xargs -n 1 dirname)
+for name in "$@"; do
+  if $check || ! grep -qx -- "$name" <<< "$components"; then
+    echo "usage: plugins/build.sh [NAME...] | plugins/build.sh --check; the names are" $components >&2
+    exit 2
+  fi
+done
+components=${*:-$components}
 
 say() { echo "plugins: $*" >&2; }
 
@@ -55,6 +59,9 @@ debian_toolchain() {
 
 mkdir -p -m 700 "$cache"
 if [ ! -O "$cache" ] || [ -L "$cache" ]; then say "$cache is not ours: remove it"; exit 2; fi
+# One build at a time: the place is the same for all.
+exec 9> "$cache/lock"
+flock 9
 
 test_plugins() { # of the folder
   PIPELINE_PLUGINS=$1 cargo test --quiet --release --manifest-path "$root/Cargo.toml" -p host --test plugins >&2

@@ -2,13 +2,8 @@
 
 use crate::HostError;
 
-/// Name, code, and whether it is a script.
-const BUILTINS: [(&str, &[u8], bool); 4] = [
-    ("arithmetic", include_bytes!("../../../plugins/arithmetic/arithmetic.wasm"), false),
-    ("format", include_bytes!("../../../plugins/format/format.rhai"), true),
-    ("number", include_bytes!("../../../plugins/number/number.wasm"), false),
-    ("permute", include_bytes!("../../../plugins/permute/permute.rhai"), true),
-];
+// `BUILTINS`: name, code, and whether it is a script; in alphabetical order.
+include!(concat!(env!("OUT_DIR"), "/builtins.rs"));
 
 /// The names of the builtin plugins, in alphabetical order.
 pub fn builtins() -> &'static [&'static str] {

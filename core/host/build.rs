@@ -1,0 +1,28 @@
+//! Lists the first-party plugins: each folder of `plugins/` that holds a component or a script of its own name.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::{env, fs, io};
+
+fn main() -> io::Result<()> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins").canonicalize()?;
+    println!("cargo::rerun-if-changed={}", folder.display());
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&folder)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        for (extension, is_script) in [("wasm", false), ("rhai", true)] {
+            let file = folder.join(&name).join(format!("{name}.{extension}"));
+            if file.is_file() {
+                println!("cargo::rerun-if-changed={}", file.display());
+                names.push((name.clone(), file, is_script));
+            }
+        }
+    }
+    names.sort();
+    let mut code = format!("const BUILTINS: [(&str, &[u8], bool); {}] = [\n", names.len());
+    for (name, file, is_script) in names {
+        let _ = writeln!(code, "    ({name:?}, include_bytes!({:?}), {is_script}),", file.display().to_string());
+    }
+    code.push_str("];\n");
+    fs::write(Path::new(&env::var("OUT_DIR").map_err(io::Error::other)?).join("builtins.rs"), code)
+}
