@@ -19,6 +19,14 @@ pub fn builtins() -> &'static [&'static str] {
     &NAMES
 }
 
+/// Whether there is a builtin of this name.
+///
+/// # Errors
+/// There is none; the message suggests one.
+pub fn builtin(name: &str) -> Result<(), HostError> {
+    find(name).map(|_| ())
+}
+
 /// The code of a builtin, and whether it is a script.
 pub(crate) fn find(name: &str) -> Result<(&'static [u8], bool), HostError> {
     if let Some((_, bytes, is_script)) = BUILTINS.iter().find(|builtin| builtin.0 == name) {

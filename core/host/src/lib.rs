@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use base::Limits;
-pub use builtins::builtins;
+pub use builtins::{builtin, builtins};
 pub use configured::{Configured, Spent};
 pub use error::{ConfigureError, HostError};
 use gate::Gate;

@@ -41,6 +41,8 @@ enum Command {
     Bench(commands::bench::Args),
     /// Describe a model folder, or compare it with another implementation's numbers.
     Model(commands::model::Args),
+    /// Test and try the plugins that verify, reward, filter and generate.
+    Plugin(commands::plugin::Args),
     /// Train a tokenizer from a dataset.
     Tokenizer(commands::tokenizer::Args),
     /// Print the JSON Schema of pipeline files.
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         Command::Resume(args) => commands::resume::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
         Command::Model(args) => commands::model::run(&args),
+        Command::Plugin(args) => commands::plugin::run(&args),
         Command::Tokenizer(args) => commands::tokenizer::run(&args),
         Command::Schema => commands::schema(),
     };

@@ -43,7 +43,7 @@ impl Check<'_> {
         }
     }
 
-    fn expect_table<'n>(&mut self, node: &'n Node, path: &str) -> Option<&'n Table> {
+    pub(crate) fn expect_table<'n>(&mut self, node: &'n Node, path: &str) -> Option<&'n Table> {
         if node.as_table().is_none() {
             self.wrong_type(node, path, "a table");
         }
@@ -215,6 +215,7 @@ impl Check<'_> {
             Kind::Overrides => {
                 self.expect_table(node, path);
             }
+            Kind::Any => {}
         }
     }
 
@@ -408,7 +409,7 @@ impl Check<'_> {
     }
 
     /// A plugin gets its configuration as JSON, which has no infinities.
-    fn config(&mut self, node: &Node, path: &str) {
+    pub(crate) fn config(&mut self, node: &Node, path: &str) {
         match &node.value {
             Value::Float(number) if !number.is_finite() => self.range(node, path, "finite"),
             Value::Array(items) => items.iter().for_each(|item| self.config(item, path)),
@@ -419,7 +420,7 @@ impl Check<'_> {
         }
     }
 
-    fn wrong_type(&mut self, node: &Node, path: &str, expected: &str) {
+    pub(crate) fn wrong_type(&mut self, node: &Node, path: &str, expected: &str) {
         let error = Diagnostic::error("wrong-type", format!("{} must be {expected}", the(path)));
         self.findings.push(error.at(node.span.clone(), format!("is {}", node.kind())));
     }
@@ -432,7 +433,7 @@ impl Check<'_> {
         }
     }
 
-    fn range(&mut self, node: &Node, path: &str, expected: &str) {
+    pub(crate) fn range(&mut self, node: &Node, path: &str, expected: &str) {
         let error = Diagnostic::error("out-of-range", format!("{} must be {expected}", the(path)));
         self.findings.push(error.at(node.span.clone(), "out of range"));
     }
@@ -459,12 +460,12 @@ fn is_name(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_')
 }
 
-fn join(path: &str, key: &str) -> String {
+pub(crate) fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
 /// How messages name the thing at a path.
-fn the(path: &str) -> String {
+pub(crate) fn the(path: &str) -> String {
     if path.is_empty() { "the file".to_owned() } else { format!("`{path}`") }
 }
 

@@ -1,4 +1,4 @@
-//! Reads pipeline files: TOML text to typed documents and to findings that know their place.
+//! Reads pipeline files and plugin folders' `plugin.toml`: TOML text to typed documents and to findings that know their place.
 //!
 //! This crate knows the shape of a stage, never how it runs. It must never touch a plugin, a GPU, a clock or a dataset:
 //! the only files that it reads are the pipeline file and those that a recipe's phases name. It never stops at the first
@@ -8,6 +8,7 @@ mod check;
 mod fields;
 mod files;
 mod lower;
+mod manifest;
 mod overrides;
 mod recipe;
 mod rules;
@@ -16,11 +17,13 @@ mod suggest;
 mod tree;
 mod types;
 
+use std::ops::Range;
 use std::path::Path;
 
 use base::{Diagnostic, Span};
 
 pub use files::{Files, SET};
+pub use manifest::load as manifest;
 pub use schema::schema;
 pub use types::*;
 
@@ -39,6 +42,11 @@ use tree::Node;
 pub fn load(path: &Path, overrides: &[String], files: &mut Files) -> (Option<Document>, Vec<Diagnostic>) {
     let mut findings = Vec::new();
     let document = read(path, overrides, files, &mut findings);
+    conclude(document, findings, files)
+}
+
+/// What was read and the findings in the order of their places, each once.
+fn conclude<T>(document: Option<T>, findings: Vec<Diagnostic>, files: &Files) -> (Option<T>, Vec<Diagnostic>) {
     let mut unique: Vec<Diagnostic> = Vec::new();
     // Two phases may run one file.
     for finding in findings {
@@ -59,14 +67,7 @@ pub fn load(path: &Path, overrides: &[String], files: &mut Files) -> (Option<Doc
 }
 
 fn read(path: &Path, overrides: &[String], files: &mut Files, findings: &mut Vec<Diagnostic>) -> Option<Document> {
-    let text = match files.read(path) {
-        Ok(text) => text,
-        Err(reason) => {
-            let message = format!("can't read `{}`: {reason}", path.display());
-            findings.push(Diagnostic::error("unreadable-file", message));
-            return None;
-        }
-    };
+    let text = text_of(path, files, findings)?;
     let (changes, set) = overrides::read(overrides, findings);
     if !set.is_empty() {
         files.insert(SET.into(), set);
@@ -83,6 +84,17 @@ fn read(path: &Path, overrides: &[String], files: &mut Files, findings: &mut Vec
     lower::pipeline(&root).map(|pipeline| Document::Pipeline(Box::new(pipeline)))
 }
 
+/// The text of a file, or a finding.
+fn text_of(path: &Path, files: &mut Files, findings: &mut Vec<Diagnostic>) -> Option<String> {
+    files
+        .read(path)
+        .map_err(|reason| {
+            let message = format!("can't read `{}`: {reason}", path.display());
+            findings.push(Diagnostic::error("unreadable-file", message));
+        })
+        .ok()
+}
+
 /// The tree of one file with changes applied, checked as far as one file can be; a recipe's phases are not looked into.
 fn read_pipeline(path: &Path, text: &str, changes: &[Override], findings: &mut Vec<Diagnostic>) -> Option<Node> {
     let tree::Parsed { mut root, errors, muted, broken } = tree::parse(path, text);
@@ -95,8 +107,16 @@ fn read_pipeline(path: &Path, text: &str, changes: &[Override], findings: &mut V
     if !is_recipe && !broken {
         rules::check(&root, &mut own);
     }
-    // What was recovered by guessing deserves no further words.
-    let guessed = |span: &Span| span.file == path && muted.iter().any(|muted| muted.contains(&span.start));
-    findings.extend(own.into_iter().filter(|finding| !finding.place.as_ref().is_some_and(|(span, _)| guessed(span))));
+    findings.extend(unmuted(own, path, &muted));
     (!broken).then_some(root)
+}
+
+/// Findings without those in parts of a text that were recovered by guessing: they deserve no further words.
+fn unmuted<'a>(
+    findings: Vec<Diagnostic>,
+    path: &'a Path,
+    muted: &'a [Range<usize>],
+) -> impl Iterator<Item = Diagnostic> + 'a {
+    let guessed = move |span: &Span| span.file == path && muted.iter().any(|muted| muted.contains(&span.start));
+    findings.into_iter().filter(move |finding| !finding.place.as_ref().is_some_and(|(span, _)| guessed(span)))
 }

@@ -132,7 +132,7 @@ fn model(node: &Node) -> Option<Model> {
     Some(Model { source, device, dtype, lora, span: node.span.clone() })
 }
 
-fn plugin(node: &Node) -> Option<Plugin> {
+pub(crate) fn plugin(node: &Node) -> Option<Plugin> {
     let source = if let Some(name) = node.text("builtin") {
         PluginSource::Builtin(name.to_owned())
     } else if let Some(path) = node.get("wasm") {
@@ -397,11 +397,11 @@ pub(crate) fn json(node: &Node) -> serde_json::Value {
     }
 }
 
-fn string(node: &Node, key: &str) -> Option<String> {
+pub(crate) fn string(node: &Node, key: &str) -> Option<String> {
     node.text(key).map(str::to_owned)
 }
 
-fn natural(node: &Node, key: &str) -> Option<u64> {
+pub(crate) fn natural(node: &Node, key: &str) -> Option<u64> {
     u64::try_from(node.get(key)?.as_integer()?).ok()
 }
 
@@ -409,7 +409,7 @@ fn count(node: &Node, key: &str) -> Option<usize> {
     usize::try_from(node.get(key)?.as_integer()?).ok()
 }
 
-fn number(node: &Node, key: &str) -> Option<f64> {
+pub(crate) fn number(node: &Node, key: &str) -> Option<f64> {
     node.get(key)?.as_number()
 }
 

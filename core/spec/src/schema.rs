@@ -148,6 +148,7 @@ fn of_kind(kind: &'static Kind, definitions: &mut Map<String, Value>) -> Value {
             json!({ "type": "object", "oneOf": stages.collect::<Value>() })
         }
         Kind::Config | Kind::Overrides => json!({ "type": "object" }),
+        Kind::Any => json!({}),
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod model;
+pub mod plugin;
 pub mod resume;
 pub mod run;
 pub mod tokenizer;

@@ -157,7 +157,7 @@ static PLUGIN: Fields = Fields {
     rules: &[Rule::ExactlyOne(&["builtin", "wasm", "rhai"])],
 };
 
-static LIMITS: Fields = Fields {
+pub(super) static LIMITS: Fields = Fields {
     name: "limits",
     doc: "What a plugin may spend.",
     fields: &[

@@ -5,9 +5,11 @@
 
 mod document;
 mod learning;
+mod manifest;
 mod stages;
 
 pub(crate) use document::{PHASE, PIPELINE, RECIPE};
+pub(crate) use manifest::{COMPLETION, FINDING, GENERATED, GROUP, MANIFEST, MESSAGE, ROW};
 pub(crate) use stages::{STAGES, StageType, stage_type};
 
 /// A table of the file: its keys, and how they depend on each other.
@@ -108,6 +110,8 @@ pub(crate) enum Kind {
     Config,
     /// Dotted paths and the values that go there.
     Overrides,
+    /// A value whose shape depends on other keys, and is looked at where they are known.
+    Any,
 }
 
 /// A word that may stand somewhere.

@@ -5,7 +5,7 @@
 
 mod graph;
 mod learning;
-mod names;
+pub(crate) mod names;
 mod sources;
 
 use base::{Diagnostic, Span};

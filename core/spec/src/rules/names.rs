@@ -91,7 +91,7 @@ fn references<'a>(
 }
 
 /// Foreign code has a budget: components fuel and memory, scripts operations.
-fn limits(name: &str, key: &Span, plugin: &Node, findings: &mut Vec<Diagnostic>) {
+pub(crate) fn limits(name: &str, key: &Span, plugin: &Node, findings: &mut Vec<Diagnostic>) {
     let script = match (plugin.get("builtin"), plugin.get("rhai"), plugin.get("wasm")) {
         (Some(_), None, None) => return builtin_limits(name, key, plugin, findings),
         (None, Some(_), None) => true,

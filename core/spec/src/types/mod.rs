@@ -7,8 +7,10 @@ use base::{Limits, Span};
 use indexmap::IndexMap;
 use serde::Serialize;
 
+mod manifest;
 mod stages;
 
+pub use manifest::*;
 pub use stages::*;
 
 /// A file that `pipeline run` takes.

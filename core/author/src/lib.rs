@@ -1,0 +1,13 @@
+//! What a plugin's author needs: the plugin's folder, its tests, judging files, measuring.
+//!
+//! This crate knows how a plugin is named, tested and measured. It must never print, exit or know a terminal, and it knows
+//! nothing of runs: no stage, no model, no dataset.
+
+mod answers;
+mod junit;
+mod manifest;
+mod tests;
+
+pub use junit::junit;
+pub use manifest::{Budget, Error, Plugin, find, open};
+pub use tests::{Report, Tested, test};
