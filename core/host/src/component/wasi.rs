@@ -74,12 +74,27 @@ fn function(scope: &mut LinkerInstance<'_, State>, interface: &str, name: &str) 
         charge(&mut store, params.iter().map(size).sum())?;
         let Some(answer) = answer else { bail!("called {called}, which plugins are not given") };
         let value = answer(&mut store, params)?;
+        release(&mut store, params);
         charge(&mut store, size(&value))?;
         if let [result] = results {
             *result = value;
         }
         Ok(())
     })
+}
+
+/// Lets go of the handles that a call borrowed; the guest traps where one is still held after it.
+fn release(store: &mut StoreContextMut<'_, State>, params: &[Val]) {
+    for param in params {
+        match param {
+            Val::List(items) => release(store, items),
+            Val::Resource(resource) if !resource.owned() => {
+                // A stream that was written to has been let go of already.
+                let _ = resource.resource_drop(&mut *store);
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Bytes that a value brings along.

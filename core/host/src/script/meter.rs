@@ -19,6 +19,9 @@ const OPERATION: Duration = Duration::from_micros(100);
 /// Bytes that a helper walks for one operation.
 const BYTES: usize = 32;
 
+/// Items of lists and maps that are copied for one operation.
+const ITEMS: usize = 16;
+
 /// Why a call was ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stopped {
@@ -86,8 +89,17 @@ pub(super) fn progress(counted: u64) -> Option<Dynamic> {
 
 /// Takes what a helper costs that walks `bytes`.
 pub(super) fn walk(bytes: usize) -> Result<(), Box<EvalAltResult>> {
+    add(bytes / BYTES)
+}
+
+/// Takes what it costs to copy a value that holds `items`.
+pub(super) fn copy(items: usize) -> Result<(), Box<EvalAltResult>> {
+    if items < ITEMS { Ok(()) } else { add(items / ITEMS) }
+}
+
+fn add(operations: usize) -> Result<(), Box<EvalAltResult>> {
     STATE.with_borrow_mut(|state| {
-        state.added += (bytes / BYTES) as u64;
+        state.added += operations as u64;
         if state.counted + state.added > state.limit {
             state.stopped = Some(Stopped::Operations);
             return Err(EvalAltResult::ErrorTerminated(Dynamic::UNIT, Position::NONE).into());

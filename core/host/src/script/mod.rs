@@ -137,7 +137,8 @@ fn engine() -> Engine {
     MoreStringPackage::new().register_into_engine(&mut engine);
     helpers::register(&mut engine);
     // The powers and roots of the package would be the platform's; `helpers` has libm's.
-    for symbol in ["eval", "import", "export", "print", "debug", "**", "**="] {
+    // What `this` holds would be copied without being metered.
+    for symbol in ["eval", "import", "export", "print", "debug", "**", "**=", "this"] {
         engine.disable_symbol(symbol);
     }
     engine
@@ -156,7 +157,14 @@ fn engine() -> Engine {
         .on_debug(|_, _, _| {})
         .on_progress(meter::progress);
     #[expect(deprecated, reason = "the attribute only says that the callback's form may change")]
-    engine.on_var(|name, index, _| Ok(if name == "config" && index == 0 { meter::config() } else { None }));
+    engine.on_var(|name, index, context| {
+        if name == "config" && index == 0 {
+            return Ok(meter::config());
+        }
+        // Reading a variable may copy it, and the engine counts that as one operation, however much it holds.
+        context.scope().get(name).map_or(Ok(()), |value| meter::copy(values::held(value)))?;
+        Ok(None)
+    });
     engine
 }
 

@@ -253,6 +253,19 @@ pub(super) fn json(value: &Dynamic) -> Result<Value, String> {
     Err(format!("returned {} where JSON belongs", value.type_name()))
 }
 
+/// What it takes to copy a value, in items of a list; an entry of a map takes about four times as long, and so does a list or
+/// a map itself.
+pub(super) fn held(value: &Dynamic) -> usize {
+    const CONTAINER: usize = 4;
+    if let Ok(items) = value.as_array_ref() {
+        return items.iter().map(held).sum::<usize>() + items.len() + CONTAINER;
+    }
+    if let Ok(fields) = value.as_map_ref() {
+        return fields.values().map(held).sum::<usize>() + CONTAINER * (fields.len() + 1);
+    }
+    0
+}
+
 /// About the bytes of a value.
 pub(super) fn size(value: &Dynamic) -> u64 {
     if value.is_string() {
