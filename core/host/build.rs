@@ -1,4 +1,5 @@
-//! Lists the first-party plugins: each folder of `plugins/` that holds a component or a script of its own name.
+//! Lists the first-party plugins, each folder of `plugins/` that holds a component or a script of its own name, and the
+//! runtimes of `plugins/runtimes/`.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -24,5 +25,12 @@ fn main() -> io::Result<()> {
         let _ = writeln!(code, "    ({name:?}, include_bytes!({:?}), {is_script}),", file.display().to_string());
     }
     code.push_str("];\n");
-    fs::write(Path::new(&env::var("OUT_DIR").map_err(io::Error::other)?).join("builtins.rs"), code)
+    let out = env::var("OUT_DIR").map_err(io::Error::other)?;
+    fs::write(Path::new(&out).join("builtins.rs"), code)?;
+    let javascript = folder.join("runtimes/javascript.wasm");
+    let component = match javascript.is_file() {
+        true => format!("Some(include_bytes!({:?}))", javascript.display().to_string()),
+        false => "None".to_owned(),
+    };
+    fs::write(Path::new(&out).join("runtimes.rs"), format!("const JAVASCRIPT: Option<&[u8]> = {component};\n"))
 }

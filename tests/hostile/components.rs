@@ -372,7 +372,7 @@ const OUTSIDE: [Outside; 9] = [
           (core instance $wasi (export "leave" (func $leave)))"#,
         core_imports: r#"(import "wasi" "leave" (func $leave (param i32)))"#,
         misdeed: "(call $leave (i32.const 0))",
-        part: Some("the plugin exited"),
+        part: Some("exited with status"),
     },
 ];
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use base::RngKey;
+use base::{Grants, RngKey};
 use host::{Code, Host, Options};
 use serde_json::json;
 
@@ -140,7 +140,11 @@ fn a_forged_stale_or_foreign_cache_changes_nothing() {
     };
     let judge = |path: &PathBuf| {
         let host = Host::new(Options { cache: Some(cache.clone()), ..Options::default() }).unwrap();
-        let plugin = host.load("mine", Code::Wasm(path), &wasm_limits()).unwrap().configure(&json!({})).unwrap();
+        let plugin = host
+            .load("mine", Code::Wasm(path), &wasm_limits(), &Grants::default())
+            .unwrap()
+            .configure(&json!({}))
+            .unwrap();
         plugin.verify(&ctx(), &group(Some("2"), &["2", "3"])).unwrap()
     };
     let right = [score(1.0), score(0.0)];

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use base::{Diagnostic, Limits};
+use base::{Diagnostic, Grants, Limits};
 use host::{Code, Host, HostError};
 use spec::{Case, Files, PluginSource};
 
@@ -66,7 +66,7 @@ impl Plugin {
             PluginSource::Wasm(path) => Code::Wasm(path),
             PluginSource::Rhai(path) => Code::Rhai(path),
         };
-        host.load(&self.name, code, &self.limits)
+        host.load(&self.name, code, &self.limits, &Grants::default())
     }
 }
 

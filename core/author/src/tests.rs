@@ -108,11 +108,11 @@ fn problems(plugin: &host::Plugin, case: &Case) -> Result<Vec<String>, String> {
         Input::Generate { .. } => World::Generator,
         Input::Nothing => return Ok(Vec::new()),
     };
-    if configured.world() != wanted {
+    if !configured.worlds().contains(&wanted) {
         return Err(format!(
             "the input is that of a {wanted}, and the plugin is a {}: `world = \"{}\"` says what is tested",
-            configured.world(),
-            configured.world()
+            World::list(configured.worlds()),
+            configured.worlds()[0]
         ));
     }
     match &case.input {

@@ -1,6 +1,6 @@
 //! The plugins of a pipeline, loaded and configured; what does not fit is a finding in its place.
 
-use base::{Diagnostic, Span};
+use base::{Diagnostic, Grants, Span};
 use host::{Code, Configured, Host, Plugin, World};
 use indexmap::IndexMap;
 use serde_json::Value;
@@ -18,7 +18,7 @@ impl Plugins {
                 PluginSource::Wasm(path) => Code::Wasm(path),
                 PluginSource::Rhai(path) => Code::Rhai(path),
             };
-            match host.load(name, code, &plugin.limits) {
+            match host.load(name, code, &plugin.limits, &Grants::default()) {
                 Ok(loaded) => {
                     plugins.insert(name.clone(), loaded);
                 }
@@ -45,8 +45,8 @@ impl Plugins {
         span: &Span,
     ) -> Result<Configured, Vec<Diagnostic>> {
         let plugin = self.0.get(name).ok_or_else(Vec::new)?;
-        if plugin.world() != world {
-            let message = format!("plugin `{name}` is a {}, a {world} is needed here", plugin.world());
+        if !plugin.worlds().contains(&world) {
+            let message = format!("plugin `{name}` is a {}, a {world} is needed here", World::list(plugin.worlds()));
             let error = Diagnostic::error("wrong-plugin-world", message);
             return Err(vec![error.at(span.clone(), format!("needs a {world}"))]);
         }

@@ -19,6 +19,10 @@ pub struct Spent {
     pub fuel: u64,
     /// Operations, of a script.
     pub operations: u64,
+    /// Programs run in granted runtimes.
+    pub runs: u64,
+    /// The fuel of those programs.
+    pub run_fuel: u64,
     /// Completions that could not be decided.
     pub undecided: u64,
 }
@@ -27,6 +31,8 @@ pub struct Spent {
 struct Meter {
     calls: AtomicU64,
     units: AtomicU64,
+    runs: AtomicU64,
+    run_fuel: AtomicU64,
     undecided: AtomicU64,
 }
 
@@ -34,7 +40,7 @@ struct Meter {
 #[derive(Clone)]
 pub struct Configured {
     name: Arc<str>,
-    world: World,
+    worlds: Arc<[World]>,
     sandbox: Arc<dyn Sandbox>,
     gate: Arc<Gate>,
     budget: u64,
@@ -49,19 +55,19 @@ const REPORTED: u32 = 20;
 
 impl std::fmt::Debug for Configured {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Configured").field("name", &self.name).field("world", &self.world).finish_non_exhaustive()
+        f.debug_struct("Configured").field("name", &self.name).field("worlds", &self.worlds).finish_non_exhaustive()
     }
 }
 
 impl Configured {
     pub(crate) fn new(
         name: Arc<str>,
-        world: World,
+        worlds: Arc<[World]>,
         sandbox: Arc<dyn Sandbox>,
         gate: Arc<Gate>,
         (budget, unit): (u64, &'static str),
     ) -> Self {
-        Self { name, world, sandbox, gate, budget, unit, meter: Arc::default(), reported: Arc::default() }
+        Self { name, worlds, sandbox, gate, budget, unit, meter: Arc::default(), reported: Arc::default() }
     }
 
     /// The plugin's name, as given to [`crate::Host::load`].
@@ -69,9 +75,9 @@ impl Configured {
         &self.name
     }
 
-    /// What the plugin is for.
-    pub fn world(&self) -> World {
-        self.world
+    /// What the plugin is for: at least one world.
+    pub fn worlds(&self) -> &[World] {
+        &self.worlds
     }
 
     /// Totals since the plugin was configured, of all clones together.
@@ -82,6 +88,8 @@ impl Configured {
             calls: self.meter.calls.load(Ordering::Relaxed),
             fuel: if is_fuel { units } else { 0 },
             operations: if is_fuel { 0 } else { units },
+            runs: self.meter.runs.load(Ordering::Relaxed),
+            run_fuel: self.meter.run_fuel.load(Ordering::Relaxed),
             undecided: self.meter.undecided.load(Ordering::Relaxed),
         }
     }
@@ -141,7 +149,7 @@ impl Configured {
             let completion = culprit.map(|i| format!(", completion {i}")).unwrap_or_default();
             format!(" on {}{completion}", place(group))
         };
-        let result = self.twice(n, culprit, call)?;
+        let result = self.twice(World::Verifier, n, culprit, call)?;
         Ok(result.and_then(|verdicts| {
             if verdicts.len() as u64 == n {
                 Ok(verdicts)
@@ -163,7 +171,12 @@ impl Configured {
             return Ok(Vec::new());
         }
         let result = self
-            .twice(n as u64, || format!(" on {}", place(group)), |patience| self.sandbox.reward(ctx, group, patience))?
+            .twice(
+                World::Rewarder,
+                n as u64,
+                || format!(" on {}", place(group)),
+                |patience| self.sandbox.reward(ctx, group, patience),
+            )?
             .and_then(|rewards| {
                 if rewards.len() != n {
                     let (got, n) = (counted(rewards.len() as u64, "reward"), counted(n as u64, "completion"));
@@ -199,7 +212,7 @@ impl Configured {
         }
         let failed = |reason| HostError::Failed { plugin: self.name.to_string(), call: "filter", reason };
         let decisions = self
-            .twice(n as u64, String::new, |patience| self.sandbox.filter(ctx, groups, patience))?
+            .twice(World::Filterer, n as u64, String::new, |patience| self.sandbox.filter(ctx, groups, patience))?
             .map_err(failed)?;
         let fits = decisions.len() == groups.len()
             && decisions.iter().zip(groups).all(|(decisions, group)| decisions.len() == group.completions.len());
@@ -222,6 +235,7 @@ impl Configured {
         let failed = |reason| HostError::Failed { plugin: self.name.to_string(), call: "generate", reason };
         let rows = self
             .twice(
+                World::Generator,
                 u64::from(count),
                 || format!(" of rows {first}..{}", first.saturating_add(u64::from(count))),
                 |patience| self.sandbox.generate(ctx, first, count, patience),
@@ -235,16 +249,17 @@ impl Configured {
     }
 
     fn expect(&self, wanted: World) -> Result<(), HostError> {
-        if self.world == wanted {
+        if self.worlds.contains(&wanted) {
             return Ok(());
         }
-        Err(HostError::WrongWorld { plugin: self.name.to_string(), is: self.world, wanted })
+        Err(HostError::WrongWorld { plugin: self.name.to_string(), is: World::list(&self.worlds), wanted })
     }
 
     /// Calls once with the budget of `n`, and once more, alone, after the watchdog rang. Only the call that counts is metered,
     /// so that the totals don't depend on time. `place` says what the call was about.
     fn twice<T>(
         &self,
+        world: World,
         n: u64,
         place: impl FnOnce() -> String,
         call: impl Fn(Patience) -> Outcome<T>,
@@ -256,23 +271,25 @@ impl Configured {
             let result = match outcome.result {
                 Ok(value) => Ok(value),
                 Err(Fault::Guest(reason)) => Err(reason),
-                Err(Fault::Exhausted) => Err(self.exhausted(n)),
+                Err(Fault::Exhausted) => Err(self.exhausted(world, n)),
                 Err(Fault::Expired) => {
                     tracing::warn!(plugin = %self.name, ?patience, "the watchdog stopped a call");
                     continue;
                 }
             };
             self.meter.calls.fetch_add(1, Ordering::Relaxed);
-            self.meter.units.fetch_add(outcome.spent, Ordering::Relaxed);
+            self.meter.units.fetch_add(outcome.cost.units, Ordering::Relaxed);
+            self.meter.runs.fetch_add(outcome.cost.runs, Ordering::Relaxed);
+            self.meter.run_fuel.fetch_add(outcome.cost.run_fuel, Ordering::Relaxed);
             return Ok(result);
         }
-        Err(HostError::Watchdog { plugin: self.name.to_string(), call: self.world.function(), place: place() })
+        Err(HostError::Watchdog { plugin: self.name.to_string(), call: world.function(), place: place() })
     }
 
     /// The reason of a spent budget.
-    fn exhausted(&self, n: u64) -> String {
+    fn exhausted(&self, world: World, n: u64) -> String {
         let whole = if n == 1 { String::new() } else { format!(", of which there were {}", grouped(n)) };
-        let thing = if self.world == World::Generator { "row" } else { "completion" };
+        let thing = if world == World::Generator { "row" } else { "completion" };
         format!("{} exhausted: {} allowed for one {thing}{whole}", self.unit, grouped(self.budget))
     }
 

@@ -23,6 +23,28 @@ pub enum HostError {
         /// Why.
         source: std::io::Error,
     },
+    /// A file that is granted as an asset can't be read.
+    #[error("plugin `{plugin}`: failed to read the asset `{asset}` from {}: {source}", path.display())]
+    Asset {
+        /// The plugin's name.
+        plugin: String,
+        /// The asset's name.
+        asset: String,
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A runtime that is granted is not there, or can't be used within its grant.
+    #[error("plugin `{plugin}`: the runtime `{runtime}` can't be used: {detail}")]
+    Runtime {
+        /// The plugin's name.
+        plugin: String,
+        /// The runtime's name.
+        runtime: String,
+        /// What is wrong, and what to do.
+        detail: String,
+    },
     /// The file is no component that this host can run.
     #[error("plugin `{plugin}`: {origin} can't be used: {detail}")]
     Unusable {
@@ -60,8 +82,8 @@ pub enum HostError {
     WrongWorld {
         /// The plugin's name.
         plugin: String,
-        /// Its world.
-        is: crate::World,
+        /// Its worlds.
+        is: String,
         /// The world that has the function.
         wanted: crate::World,
     },

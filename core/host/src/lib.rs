@@ -11,18 +11,24 @@ mod builtins;
 mod component;
 mod configured;
 mod error;
+mod folders;
 mod gate;
+mod grants;
+mod runtimes;
 mod sandbox;
 mod script;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use base::Limits;
+use base::{Grants, Limits};
 pub use builtins::{builtin, builtins};
 pub use configured::{Configured, Spent};
 pub use error::{ConfigureError, HostError};
 use gate::Gate;
+use grants::Granted;
+pub use runtimes::Runtime;
 use sandbox::{Fault, Outcome, Patience};
 
 /// Settings of a host.
@@ -31,6 +37,9 @@ pub struct Options {
     /// The folder of compiled components: made with mode 0700 if absent, and not used if others can write to it. `None`:
     /// `pipeline/compiled` in the user's cache folder, and no cache where there is no such folder.
     pub cache: Option<PathBuf>,
+    /// Components of the world `runtime`, by the name under which they are granted: beside those of [`Runtime`], or in
+    /// their place.
+    pub runtimes: BTreeMap<String, Vec<u8>>,
 }
 
 /// Where a plugin's code is.
@@ -70,6 +79,11 @@ impl World {
             Self::Generator => "generate",
         }
     }
+
+    /// "generator and verifier".
+    pub fn list(worlds: &[Self]) -> String {
+        worlds.iter().map(Self::to_string).collect::<Vec<_>>().join(" and ")
+    }
 }
 
 impl std::fmt::Display for World {
@@ -85,7 +99,8 @@ impl std::fmt::Display for World {
 
 /// The runtimes of foreign code. One serves a whole process; plugins of it may be called from many threads.
 pub struct Host {
-    components: component::Runtime,
+    components: component::Components,
+    runtimes: BTreeMap<String, Vec<u8>>,
     gate: Arc<Gate>,
 }
 
@@ -99,15 +114,16 @@ impl Host {
     }
 
     fn with_watchdog(options: Options, watchdog: component::Watchdog) -> Result<Self, HostError> {
-        let components = component::Runtime::new(options.cache, watchdog)?;
-        Ok(Self { components, gate: Arc::default() })
+        let components = component::Components::new(options.cache, watchdog)?;
+        Ok(Self { components, runtimes: options.runtimes, gate: Arc::default() })
     }
 
     /// Loads a plugin. `name` is used in messages only.
     ///
     /// # Errors
-    /// The code is absent, unreadable or damaged, fits no world, imports what no plugin is given, or a budget is missing.
-    pub fn load(&self, name: &str, code: Code<'_>, limits: &Limits) -> Result<Plugin, HostError> {
+    /// The code or what is granted is absent, unreadable or damaged, the code fits no world or imports what it is not
+    /// given, or a budget is missing.
+    pub fn load(&self, name: &str, code: Code<'_>, limits: &Limits, grants: &Grants) -> Result<Plugin, HostError> {
         let read =
             |path: &Path| std::fs::read(path).map_err(|source| HostError::Read { path: path.to_owned(), source });
         let (origin, bytes, is_script) = match code {
@@ -118,16 +134,21 @@ impl Host {
             Code::Wasm(path) => (path.display().to_string(), read(path)?, false),
             Code::Rhai(path) => (path.display().to_string(), read(path)?, true),
         };
-        let hash = blake3::hash(&bytes).to_hex().to_string();
         let source = Source { plugin: name, origin: &origin, bytes: &bytes };
-        let (world, code): (World, Arc<dyn sandbox::Code>) = if is_script {
+        let granted = Granted::read(&source, grants, &self.runtimes)?;
+        let hash = granted.hash(&bytes).to_hex().to_string();
+        let (worlds, code): (Arc<[World]>, Arc<dyn sandbox::Code>) = if is_script {
+            if !grants.is_empty() {
+                let detail = "a script can't use what is granted: remove its `grants`, or write a component";
+                return Err(source.unusable(detail));
+            }
             let script = script::Script::load(&source, limits)?;
-            (script.world(), Arc::new(script))
+            (script.worlds().into(), Arc::new(script))
         } else {
-            let component = self.components.load(&source, limits, &self.gate)?;
-            (component.world(), Arc::new(component))
+            let component = self.components.load(&source, limits, granted, &self.gate)?;
+            (component.worlds().into(), Arc::new(component))
         };
-        Ok(Plugin { name: name.into(), world, hash, code, gate: Arc::clone(&self.gate), schema: OnceLock::new() })
+        Ok(Plugin { name: name.into(), worlds, hash, code, gate: Arc::clone(&self.gate), schema: OnceLock::new() })
     }
 }
 
@@ -151,7 +172,7 @@ impl Source<'_> {
 /// Foreign code, loaded and checked, without a config yet.
 pub struct Plugin {
     name: Arc<str>,
-    world: World,
+    worlds: Arc<[World]>,
     hash: String,
     code: Arc<dyn sandbox::Code>,
     gate: Arc<Gate>,
@@ -160,17 +181,17 @@ pub struct Plugin {
 
 impl std::fmt::Debug for Plugin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Plugin").field("name", &self.name).field("world", &self.world).finish_non_exhaustive()
+        f.debug_struct("Plugin").field("name", &self.name).field("worlds", &self.worlds).finish_non_exhaustive()
     }
 }
 
 impl Plugin {
-    /// What the plugin is for.
-    pub fn world(&self) -> World {
-        self.world
+    /// What the plugin is for: at least one world, in the order of [`World::ALL`].
+    pub fn worlds(&self) -> &[World] {
+        &self.worlds
     }
 
-    /// The blake3 hash of the code, in hexadecimal.
+    /// The blake3 hash of the code and of the assets and runtimes that are granted to it, in hexadecimal.
     pub fn hash(&self) -> String {
         self.hash.clone()
     }
@@ -215,7 +236,8 @@ impl Plugin {
             return Err(ConfigureError::Config { errors });
         }
         let sandbox = self.code.bind(&config);
-        Ok(Configured::new(Arc::clone(&self.name), self.world, sandbox, Arc::clone(&self.gate), self.code.budget()))
+        let (name, worlds, gate) = (Arc::clone(&self.name), Arc::clone(&self.worlds), Arc::clone(&self.gate));
+        Ok(Configured::new(name, worlds, sandbox, gate, self.code.budget()))
     }
 
     /// Calls once, and once more with patience after the watchdog rang.
@@ -294,7 +316,7 @@ mod tests {
     #[test]
     fn a_watchdog_that_rings_twice_is_never_a_verdict() {
         let folder = tempfile::tempdir().unwrap();
-        let options = Options { cache: Some(folder.path().join("compiled")) };
+        let options = Options { cache: Some(folder.path().join("compiled")), ..Options::default() };
         let impatient = component::Watchdog { base: 2, fuel_per_tick: u64::MAX };
         let host = Host::with_watchdog(options, impatient).unwrap();
         let mut text = include_str!("../tests/components/verifier.wat").to_owned();
@@ -308,7 +330,7 @@ mod tests {
         let path = folder.path().join("plugin.wasm");
         std::fs::write(&path, wat::parse_str(&text).unwrap()).unwrap();
         let limits = Limits { fuel: Some(1 << 50), memory: Some(1 << 24), ..Limits::default() };
-        let plugin = host.load("slow", Code::Wasm(&path), &limits).unwrap();
+        let plugin = host.load("slow", Code::Wasm(&path), &limits, &Grants::default()).unwrap();
         let plugin = plugin.configure(&serde_json::json!({})).unwrap();
         let ctx = Context { step: 3, seed: 1, max_tokens: 10, evaluating: false };
         let error = plugin.verify(&ctx, &group(&["a", "b", "Loop", "c"])).unwrap_err();

@@ -35,12 +35,23 @@ pub(crate) enum Fault {
     Expired,
 }
 
+/// What a call cost; the same for the same call, however long it took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Cost {
+    /// Fuel or operations.
+    pub(crate) units: u64,
+    /// Programs that were run.
+    pub(crate) runs: u64,
+    /// The fuel of those programs.
+    pub(crate) run_fuel: u64,
+}
+
 /// What a call gave and what it cost.
 pub(crate) struct Outcome<T> {
     /// What it gave.
     pub(crate) result: Result<T, Fault>,
-    /// Fuel or operations; the same for the same call, however long it took.
-    pub(crate) spent: u64,
+    /// What it cost.
+    pub(crate) cost: Cost,
 }
 
 /// A loaded plugin.

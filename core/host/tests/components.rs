@@ -4,7 +4,7 @@
 
 mod common;
 
-use base::{Limits, Verdict};
+use base::{Grants, Limits, Verdict};
 use common::{Rig, component, ctx, group, judged, obedient, score, undecided, wasm_limits};
 use host::{ConfigureError, HostError, Options, Spent, World};
 use serde_json::json;
@@ -25,8 +25,8 @@ fn a_verifier_is_right() {
     let verdicts = plugin.verify(&ctx(), &group(Some("42"), &["42", "41", "", "42 "])).unwrap();
     assert_eq!(verdicts, [score(1.0), score(0.0), score(0.0), score(0.0)]);
     assert_eq!(plugin.verify(&ctx(), &group(None, &[])).unwrap(), []);
-    let Spent { calls, fuel, operations, undecided } = plugin.spent();
-    assert_eq!((calls, operations, undecided), (1, 0, 0));
+    let Spent { fuel, .. } = plugin.spent();
+    assert_eq!(plugin.spent(), Spent { calls: 1, fuel, ..Spent::default() });
     assert!(fuel > 0 && fuel < 10_000, "{fuel}");
 }
 
@@ -160,16 +160,24 @@ fn a_text_that_is_not_a_plugin_is_refused_with_what_to_do() {
     let wrong = error(&component(&shape));
     assert!(wrong.starts_with("a function's type is not that of pipeline:plugin 0.1.0: "), "{wrong}");
     for (import, reason) in [
-        ("pipeline:plugin/runner@0.1.0", "it imports `pipeline:plugin/runner@0.1.0`, and this host grants no runner"),
+        (
+            "pipeline:plugin/runner@0.1.0",
+            "it imports `pipeline:plugin/runner@0.1.0` to run programs, and no runtime is granted; what grants one is, under \
+             `[plugins.mine.grants]`: python = { fuel = 2_000_000_000, memory = \"256 MiB\", runs = 16 }",
+        ),
         (
             "evil:net/http@1.0.0",
-            "it imports `evil:net/http@1.0.0`, and plugins are given `log`, `assets` and a virtual WASI 0.2 only",
+            "it imports `evil:net/http@1.0.0`, and plugins are given `log`, `assets`, a granted `runner` and a virtual WASI \
+             0.2 only",
         ),
     ] {
         let greedy = verifier.replacen("(component", &format!("(component (import \"{import}\" (instance))"), 1);
         assert_eq!(error(&component(&greedy)), reason);
     }
-    let absent = rig.host.load("mine", host::Code::Wasm(&rig.path().join("absent.wasm")), &wasm_limits()).unwrap_err();
+    let absent = rig
+        .host
+        .load("mine", host::Code::Wasm(&rig.path().join("absent.wasm")), &wasm_limits(), &Grants::default())
+        .unwrap_err();
     assert!(matches!(absent, HostError::Read { .. }), "{absent}");
 }
 
@@ -187,7 +195,7 @@ fn a_component_never_runs_without_budgets() {
 fn a_component_may_refuse_its_config() {
     let rig = Rig::new();
     let plugin = rig.load_wasm(&obedient(), &wasm_limits()).unwrap();
-    assert_eq!(plugin.world(), World::Verifier);
+    assert_eq!(plugin.worlds(), [World::Verifier]);
     assert_eq!(plugin.schema().unwrap(), json!({ "type": "object" }));
     let Err(ConfigureError::Config { errors }) = plugin.configure(&json!({ "refused": true })) else { panic!() };
     assert_eq!(errors, [("/refused".to_owned(), "this component refuses it".to_owned())]);
@@ -233,8 +241,8 @@ fn a_cached_component_behaves_as_a_fresh_one() {
         files
     };
     let verdicts = || {
-        let host = host::Host::new(Options { cache: Some(cache.clone()) }).unwrap();
-        let plugin = host.load("mine", host::Code::Wasm(&path), &wasm_limits()).unwrap();
+        let host = host::Host::new(Options { cache: Some(cache.clone()), ..Options::default() }).unwrap();
+        let plugin = host.load("mine", host::Code::Wasm(&path), &wasm_limits(), &Grants::default()).unwrap();
         let plugin = plugin.configure(&json!({})).unwrap();
         (plugin.verify(&ctx(), &group(Some("2"), &["2", "3", "Trap"])).unwrap(), plugin.spent())
     };

@@ -10,7 +10,7 @@ mod common;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use base::{Context, Limits, Verdict};
+use base::{Context, Grants, Limits, Verdict};
 use common::{Rig, ctx, group, judged, score, scores, undecided, wasm_limits};
 use host::{Code, ConfigureError, Configured, World};
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ fn plugins() -> PathBuf {
 
 fn configured(rig: &Rig, name: &str, config: &Value) -> Configured {
     let path = plugins().join(name).join(format!("{name}.wasm"));
-    let plugin = rig.host.load(name, Code::Wasm(&path), &wasm_limits()).unwrap();
+    let plugin = rig.host.load(name, Code::Wasm(&path), &wasm_limits(), &Grants::default()).unwrap();
     plugin.configure(config).unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -30,7 +30,7 @@ fn configured(rig: &Rig, name: &str, config: &Value) -> Configured {
 fn objections(rig: &Rig, name: &str, config: &Value) -> Vec<String> {
     let path = plugins().join(name).join(format!("{name}.wasm"));
     let limits = Limits { fuel: Some(1_000_000), ..wasm_limits() };
-    match rig.host.load(name, Code::Wasm(&path), &limits).unwrap().configure(config) {
+    match rig.host.load(name, Code::Wasm(&path), &limits, &Grants::default()).unwrap().configure(config) {
         Err(ConfigureError::Config { errors }) => errors.into_iter().map(|(path, _)| path).collect(),
         other => panic!("{config}: {other:?}"),
     }
@@ -228,7 +228,7 @@ fn arithmetic_has_distinct_problems_and_holds_some_out_by_their_operands() {
     let rig = Rig::new();
     let train = configured(&rig, "arithmetic", &json!({ "split": "train" }));
     let held_out = configured(&rig, "arithmetic", &json!({ "split": "held-out" }));
-    assert_eq!(train.world(), World::Generator);
+    assert_eq!(train.worlds(), [World::Generator]);
     let problems = |sums: &[Sum]| sums.iter().map(|sum| sum.problem).collect::<BTreeSet<_>>();
     let seen = problems(&sums(&train, 17, 0, 12_000));
     assert_eq!(seen.len(), 12_000);

@@ -153,15 +153,20 @@ fn a_syntax_error_has_its_place() {
 }
 
 #[test]
-fn a_script_has_one_world() {
+fn a_script_has_one_world_or_more() {
     let list = "it must define one of verify(ctx, group), reward(ctx, group, judgements), filter(ctx, groups, rewards), \
                 generate(ctx, first, count)";
     assert_eq!(load_error("fn other() { 1 }"), format!("plugin `mine`: mine.rhai can't be used: {list}"));
     let error = load_error("fn verify(group) { [] }");
     assert_eq!(error, "plugin `mine`: mine.rhai can't be used: its function `verify` must be `verify(ctx, group)`");
-    let error = load_error("fn verify(a, b) { [] } fn generate(a, b, c) { [] }");
-    let both = "it defines both `verify` and `generate`; a plugin has one world";
-    assert_eq!(error, format!("plugin `mine`: mine.rhai can't be used: {both}"));
+    let both = "fn verify(ctx, group) { group.completions.map(|c| 1.0) }
+                fn generate(ctx, first, count) { [#{ prompt: \"a\" }] }";
+    let both = Rig::new().rhai(both, &rhai_limits());
+    assert_eq!(both.worlds(), [World::Verifier, World::Generator]);
+    assert_eq!(both.verify(&ctx(), &group(None, &["a"])).unwrap(), [score(1.0)]);
+    assert_eq!(both.generate(&ctx(), 0, 1).unwrap().len(), 1);
+    let error = both.reward(&ctx(), &group(None, &["a"])).unwrap_err().to_string();
+    assert_eq!(error, "plugin `mine` is a verifier and generator, and a rewarder is needed here");
 }
 
 #[test]
@@ -218,7 +223,7 @@ fn a_config_is_held_against_the_schema_then_checked_by_the_script() {
         fn verify(ctx, group) { group.completions.map(|c| config.high) }"#;
     let rig = Rig::new();
     let plugin = rig.load_rhai(text, &rhai_limits()).unwrap();
-    assert_eq!(plugin.world(), World::Verifier);
+    assert_eq!(plugin.worlds(), [World::Verifier]);
     assert_eq!(plugin.schema().unwrap()["properties"]["low"]["type"], "number");
     let errors = |config| match plugin.configure(&config) {
         Err(ConfigureError::Config { errors }) => errors,

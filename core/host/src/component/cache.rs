@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use crate::folders;
+
 /// Files that are kept; the oldest go first.
 const KEPT: usize = 64;
 
@@ -25,8 +27,8 @@ pub(super) struct Cache {
 impl Cache {
     /// Opens `folder`, or the user's own; `None` if it can't serve.
     pub(super) fn open(folder: Option<PathBuf>) -> Option<Self> {
-        let folder = folder.or_else(|| Some(user_folder("XDG_CACHE_HOME", ".cache")?.join("pipeline/compiled")))?;
-        let key_file = user_folder("XDG_STATE_HOME", ".local/state")?.join("pipeline/compiled.key");
+        let folder = folder.or_else(|| Some(folders::cache()?.join("compiled")))?;
+        let key_file = folders::state()?.join("compiled.key");
         Self::with_key(folder.clone(), &key_file)
             .inspect_err(|error| tracing::info!(folder = %folder.display(), %error, "no cache of compiled components"))
             .ok()
@@ -119,12 +121,6 @@ impl Cache {
         }
         Ok(())
     }
-}
-
-fn user_folder(variable: &str, below_home: &str) -> Option<PathBuf> {
-    let absolute = |value: std::ffi::OsString| Some(PathBuf::from(value)).filter(|path| path.is_absolute());
-    let home = || std::env::var_os("HOME").and_then(absolute).map(|home| home.join(below_home));
-    std::env::var_os(variable).and_then(absolute).or_else(home)
 }
 
 /// Makes the folder, or refuses one that others can write to or that is another's.

@@ -3,6 +3,8 @@
 mod abi;
 mod cache;
 mod imports;
+mod instance;
+mod runner;
 mod version;
 mod wasi;
 
@@ -12,17 +14,20 @@ use std::time::Duration;
 
 use abi::function;
 use base::{Context, Decision, Group, Limits, Row, Verdict};
-use imports::{Level, State};
+use imports::{Granted, Level, Sink, State};
+use instance::{Budget, Failure, failure};
+use runner::Interpreter;
 use version::Exports;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{
     Component as Compiled, ComponentExportIndex, ComponentNamedList, Instance, InstancePre, Lift, Linker, Lower,
     TypedFunc,
 };
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, OperatorCost, PoolingAllocationConfig, Store, Trap};
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, OperatorCost, PoolingAllocationConfig, Store, bail};
 
 use crate::gate::{CALLS, Gate};
-use crate::sandbox::{Code, Fault, Outcome, Patience, Sandbox, grouped};
+use crate::grants::{self, runtime_error};
+use crate::sandbox::{Code, Cost, Fault, Outcome, Patience, Sandbox, grouped};
 use crate::{HostError, Source, World};
 
 /// Bytes that a call may return, where the limits don't say.
@@ -47,16 +52,23 @@ impl Default for Watchdog {
     }
 }
 
+impl Watchdog {
+    /// The ticks of a call that may spend `fuel`.
+    fn ticks(self, fuel: u64, patience: Patience) -> u64 {
+        (self.base + fuel / self.fuel_per_tick).saturating_mul(patience.factor())
+    }
+}
+
 const TICK: Duration = Duration::from_millis(10);
 
 /// The engine that all components share, and the cache of compiled ones.
-pub(crate) struct Runtime {
+pub(crate) struct Components {
     engine: Engine,
     cache: Option<cache::Cache>,
     watchdog: Watchdog,
 }
 
-impl Runtime {
+impl Components {
     /// Starts the engine and its ticker, which ends with the engine.
     pub(crate) fn new(cache: Option<std::path::PathBuf>, watchdog: Watchdog) -> Result<Self, HostError> {
         let engine = Engine::new(&config(true)).or_else(|error| {
@@ -81,28 +93,38 @@ impl Runtime {
     }
 
     /// Compiles a component, or takes it from the cache, and checks all that can be checked without its config.
-    pub(crate) fn load(&self, source: &Source<'_>, limits: &Limits, gate: &Gate) -> Result<Component, HostError> {
-        match source.bytes {
-            [0, b'a', b's', b'm', _, _, 1, 0, ..] => {}
-            [0, b'a', b's', b'm', ..] => {
-                let detail = "it is a core module, not a component; build it for `wasm32-wasip2`, or encode it";
-                return Err(source.unusable(detail));
-            }
-            _ => return Err(source.unusable("it is no WebAssembly component")),
-        }
+    pub(crate) fn load(
+        &self,
+        source: &Source<'_>,
+        limits: &Limits,
+        grants: grants::Granted<'_>,
+        gate: &Gate,
+    ) -> Result<Component, HostError> {
         let fuel = limits.fuel.ok_or_else(|| source.missing("fuel", "a component never runs without a fuel limit"))?;
         let memory =
             limits.memory.ok_or_else(|| source.missing("memory", "a component never runs without a memory limit"))?;
-        let compiled = match &self.cache {
-            Some(cache) => cache.component(&self.engine, source.bytes),
-            None => Compiled::new(&self.engine, source.bytes),
-        };
-        let compiled = compiled.map_err(|error| source.unusable(format!("it does not compile: {error:#}")))?;
+        let compiled = self.compile(source.bytes).map_err(|detail| source.unusable(detail))?;
         let exports = version::exports(&self.engine, &compiled).map_err(|detail| source.unusable(detail))?;
-        let pre = self.link(&compiled, exports.version).map_err(|error| source.unusable(format!("{error:#}")))?;
+        let mut runtimes = Vec::new();
+        for (name, (bytes, runs)) in &grants.runtimes {
+            let interpreter = self
+                .compile(bytes)
+                .and_then(|compiled| Interpreter::link(&self.engine, &compiled, name, *runs, self.watchdog))
+                .map_err(|detail| runtime_error(source, name, detail))?;
+            patiently(gate, |patience| interpreter.check(patience)).map_err(|failure| match failure {
+                Failure::Expired => expired(source),
+                other => runtime_error(source, name, format!("it fails when it starts: {}", other.reason(runs.fuel))),
+            })?;
+            runtimes.push(interpreter);
+        }
+        let granted = Granted { assets: grants.assets.into_iter().collect(), runtimes };
+        let pre = self
+            .link(source.plugin, &compiled, exports.version, &granted)
+            .map_err(|error| source.unusable(format!("{error:#}")))?;
         let setup = Setup {
             pre,
             exports,
+            granted: Arc::new(granted),
             fuel,
             memory,
             output: limits.output.unwrap_or(OUTPUT),
@@ -111,43 +133,76 @@ impl Runtime {
             name: source.plugin.into(),
         };
         // Starting it takes a place in the pool of instances, and time: as every call does.
-        let unusable = |fault| match fault {
-            Fault::Guest(detail) => source.unusable(detail),
-            Fault::Exhausted => {
-                source.unusable(format!("it fails when it starts: fuel exhausted: {} allowed", grouped(fuel)))
-            }
-            Fault::Expired => {
-                HostError::Watchdog { plugin: source.plugin.into(), call: "its start", place: String::new() }
-            }
-        };
-        let check = |patience| {
-            let _pass = gate.enter(patience == Patience::Alone);
-            setup.check_types(patience)
-        };
-        match check(Patience::Once) {
-            Err(Fault::Expired) => check(Patience::Alone),
-            other => other,
-        }
-        .map_err(unusable)?;
+        patiently(gate, |patience| setup.check_types(patience)).map_err(|failure| match failure {
+            Failure::Expired => expired(source),
+            other => source.unusable(other.reason(fuel)),
+        })?;
         Ok(Component { setup: Arc::new(setup) })
     }
 
-    fn link(&self, component: &Compiled, version: &str) -> wasmtime::Result<InstancePre<State>> {
+    /// The component of `bytes`, or what is wrong with it.
+    fn compile(&self, bytes: &[u8]) -> Result<Compiled, String> {
+        match bytes {
+            [0, b'a', b's', b'm', _, _, 1, 0, ..] => {}
+            [0, b'a', b's', b'm', ..] => {
+                return Err("it is a core module, not a component; build it for `wasm32-wasip2`, or encode it".into());
+            }
+            _ => return Err("it is no WebAssembly component".into()),
+        }
+        let compiled = match &self.cache {
+            Some(cache) => cache.component(&self.engine, bytes),
+            None => Compiled::new(&self.engine, bytes),
+        };
+        compiled.map_err(|error| format!("it does not compile: {error:#}"))
+    }
+
+    fn link(
+        &self,
+        plugin: &str,
+        component: &Compiled,
+        version: &str,
+        granted: &Granted,
+    ) -> wasmtime::Result<InstancePre<State>> {
         let mut linker = Linker::new(&self.engine);
-        imports::define(&mut linker, version)?;
+        imports::define(&mut linker, version, granted)?;
+        let interface = |name: &str| format!("pipeline:plugin/{name}@{version}");
+        let mut unused: Vec<(String, &str)> = Vec::new();
+        unused.extend(granted.assets.first().map(|(name, _)| (interface("assets"), name.as_str())));
+        unused.extend(granted.runtimes.first().map(|runtime| (interface("runner"), runtime.name.as_str())));
         for (import, item) in component.component_type().imports(&self.engine) {
+            unused.retain(|(interface, _)| interface != import);
             match item.ty {
                 ComponentItem::ComponentInstance(instance) if wasi::is_wasi(import) => {
                     wasi::define(&mut linker, &self.engine, import, &instance)?;
                 }
-                _ if ["types", "log", "assets"]
-                    .iter()
-                    .any(|name| import == format!("pipeline:plugin/{name}@{version}")) => {}
-                _ => return Err(imports::refusal(import)),
+                _ if ["types", "log", "assets"].iter().any(|name| import == interface(name)) => {}
+                _ if import == interface("runner") && !granted.runtimes.is_empty() => {}
+                _ => return Err(imports::refusal(plugin, import)),
             }
+        }
+        if let Some((interface, name)) = unused.first() {
+            bail!(
+                "it does not import `{interface}`, and can't use `{name}`: remove it from `[plugins.{plugin}.grants]`"
+            );
         }
         linker.instantiate_pre(component)
     }
+}
+
+/// Tries once, and once more, alone and with patience, after the watchdog rang.
+fn patiently<T>(gate: &Gate, f: impl Fn(Patience) -> Result<T, Failure>) -> Result<T, Failure> {
+    let attempt = |patience| {
+        let _pass = gate.enter(patience == Patience::Alone);
+        f(patience)
+    };
+    match attempt(Patience::Once) {
+        Err(Failure::Expired) => attempt(Patience::Alone),
+        other => other,
+    }
+}
+
+fn expired(source: &Source<'_>) -> HostError {
+    HostError::Watchdog { plugin: source.plugin.into(), call: "its start", place: String::new() }
 }
 
 fn config(pooling: bool) -> Config {
@@ -166,7 +221,8 @@ fn config(pooling: bool) -> Config {
         .max_wasm_stack(512 << 10)
         .wasm_backtrace_max_frames(None);
     if pooling {
-        let calls = CALLS as u32;
+        // A plugin and a program that it runs.
+        let calls = 2 * CALLS as u32;
         let mut pool = PoolingAllocationConfig::new();
         // The largest guest that was seen (SpiderMonkey) has 4 MiB of instance.
         pool.total_component_instances(calls)
@@ -191,6 +247,7 @@ struct Setup {
     name: Arc<str>,
     pre: InstancePre<State>,
     exports: Exports,
+    granted: Arc<Granted>,
     fuel: u64,
     memory: u64,
     output: u64,
@@ -204,8 +261,8 @@ pub(crate) struct Component {
 }
 
 impl Component {
-    pub(crate) fn world(&self) -> World {
-        self.setup.exports.world
+    pub(crate) fn worlds(&self) -> Vec<World> {
+        self.setup.exports.functions.iter().map(|(world, _)| *world).collect()
     }
 }
 
@@ -216,39 +273,35 @@ struct Running {
 }
 
 impl Setup {
-    /// A fresh instance with the fuel of one completion, which starting it has used in part.
-    fn start(&self, seed: u64, budget: u64, patience: Patience) -> Result<Running, (wasmtime::Error, Store<State>)> {
-        let mut store = Store::new(self.pre.engine(), State::new(self.memory, self.log, seed));
-        store.limiter(|state| &mut state.memory);
-        store.set_hostcall_fuel(usize::try_from(self.output).unwrap_or(usize::MAX));
-        let ticks = self.watchdog.base + self.fuel.saturating_add(budget) / self.watchdog.fuel_per_tick;
-        store.set_epoch_deadline(ticks.saturating_mul(patience.factor()));
-        let started = store.set_fuel(self.fuel).and_then(|()| self.pre.instantiate(&mut store));
-        match started {
-            Ok(instance) => Ok(Running { store, instance }),
-            Err(error) => Err((error, store)),
-        }
+    /// An empty store with the fuel of one completion.
+    fn store(&self, seed: u64, budget: u64, patience: Patience) -> Store<State> {
+        let ticks = self.watchdog.ticks(self.fuel.saturating_add(budget), patience);
+        let state = State::new(self.memory, Sink::log(self.log), Arc::clone(&self.granted), seed, patience, ticks);
+        let hostcall = usize::try_from(self.output).unwrap_or(usize::MAX);
+        Budget { fuel: self.fuel, hostcall }.store(self.pre.engine(), state)
     }
 
     /// Holds the types of the component's functions against ours.
-    fn check_types(&self, patience: Patience) -> Result<(), Fault> {
-        let mut running = self.start(0, 0, patience).map_err(|(error, store)| match fault(self, &error, &store) {
-            Fault::Guest(reason) => Fault::Guest(format!("it fails when it starts: {reason}")),
-            other => other,
+    fn check_types(&self, patience: Patience) -> Result<(), Failure> {
+        let mut store = self.store(0, 0, patience);
+        let instance = self.pre.instantiate(&mut store).map_err(|error| match self.failure(&error, &store) {
+            Failure::Expired => Failure::Expired,
+            other => Failure::Other(format!("it fails when it starts: {}", other.reason(self.fuel))),
         })?;
+        let mut running = Running { store, instance };
         let exports = &self.exports;
-        let checked = match exports.world {
-            World::Verifier => running.typed::<function::Verify<'_>>(&exports.function),
-            World::Rewarder => running.typed::<function::Reward<'_>>(&exports.function),
-            World::Filterer => running.typed::<function::Filter<'_>>(&exports.function),
-            World::Generator => running.typed::<function::Generate>(&exports.function),
-        };
+        let checked = exports.functions.iter().try_for_each(|(world, function)| match world {
+            World::Verifier => running.typed::<function::Verify<'_>>(function),
+            World::Rewarder => running.typed::<function::Reward<'_>>(function),
+            World::Filterer => running.typed::<function::Filter<'_>>(function),
+            World::Generator => running.typed::<function::Generate>(function),
+        });
         checked
             .and_then(|()| running.typed::<function::Schema>(&exports.schema))
             .and_then(|()| running.typed::<function::Configure<'_>>(&exports.configure))
             .map_err(|error| {
                 let version = exports.version;
-                Fault::Guest(format!("a function's type is not that of pipeline:plugin {version}: {error:#}"))
+                Failure::Other(format!("a function's type is not that of pipeline:plugin {version}: {error:#}"))
             })
     }
 
@@ -262,26 +315,69 @@ impl Setup {
     where
         F::Results: Single,
     {
-        let mut spent = 0;
-        let result = self.start(call.seed, call.budget, call.patience).map_err(|failed| failed.fault(self)).and_then(
-            |mut running| {
-                let configured = match call.config {
-                    Some(config) => running.configure(self, config),
-                    None => Ok(()),
-                };
-                spent += self.fuel - running.store.get_fuel().unwrap_or(0);
-                configured?;
-                let result = running
-                    .store
-                    .set_fuel(call.budget)
-                    .and_then(|()| running.instance.get_typed_func::<F::Params, F::Results>(&mut running.store, index))
-                    .and_then(|f| f.call(&mut running.store, params));
-                spent += call.budget - running.store.get_fuel().unwrap_or(0);
-                running.show_log(&self.name);
-                result.map(Single::value).map_err(|error| fault(self, &error, &running.store))
-            },
-        );
-        Outcome { result, spent }
+        let mut store = self.store(call.seed, call.budget, call.patience);
+        let instance = match self.pre.instantiate(&mut store) {
+            Ok(instance) => instance,
+            Err(error) => {
+                let result = Err(self.early("start", self.failure(&error, &store)));
+                return Outcome { result, cost: self.cost(&store, self.fuel) };
+            }
+        };
+        let mut running = Running { store, instance };
+        if let Some(config) = call.config
+            && let Err(fault) = running.configure(self, config)
+        {
+            return Outcome { result: Err(fault), cost: self.cost(&running.store, self.fuel) };
+        }
+        let before = self.cost(&running.store, self.fuel).units;
+        running.store.data_mut().programs.completions = call.completions;
+        let result = running
+            .store
+            .set_fuel(call.budget)
+            .and_then(|()| running.instance.get_typed_func::<F::Params, F::Results>(&mut running.store, index))
+            .and_then(|f| f.call(&mut running.store, params));
+        running.show_log(&self.name);
+        let Cost { units, runs, run_fuel } = self.cost(&running.store, call.budget);
+        Outcome {
+            result: result.map(Single::value).map_err(|error| match self.failure(&error, &running.store) {
+                Failure::Fuel => Fault::Exhausted,
+                Failure::Expired => Fault::Expired,
+                other => Fault::Guest(other.reason(self.fuel)),
+            }),
+            cost: Cost { units: before + units, runs, run_fuel },
+        }
+    }
+
+    /// What a store has spent of `budget`.
+    fn cost(&self, store: &Store<State>, budget: u64) -> Cost {
+        let programs = &store.data().programs;
+        let units = budget - store.get_fuel().unwrap_or(0).min(budget);
+        Cost { units, runs: programs.total(), run_fuel: programs.fuel }
+    }
+
+    /// A failure before the function that was asked for.
+    fn early(&self, when: &str, failure: Failure) -> Fault {
+        match failure {
+            Failure::Expired => Fault::Expired,
+            other => Fault::Guest(format!("{when}: {}", other.reason(self.fuel))),
+        }
+    }
+
+    /// Why an instance was stopped, as people read it.
+    fn failure(&self, error: &wasmtime::Error, store: &Store<State>) -> Failure {
+        match failure(error) {
+            Failure::Trap(trap) => {
+                // A guest's panic hook logs the message; without it the trap says little.
+                let said = store.data().sink.lines().iter().rev().find(|(level, _)| *level == Level::Warn);
+                let words = |message: &str| message.split_whitespace().collect::<Vec<_>>().join(" ");
+                let said = said.map(|(_, message)| format!(" ({})", words(message))).unwrap_or_default();
+                Failure::Trap(format!("{trap}{said}"))
+            }
+            Failure::HostCall => {
+                Failure::Other(format!("returned too much: {} bytes allowed in a call", grouped(self.output)))
+            }
+            other => other,
+        }
     }
 }
 
@@ -290,6 +386,8 @@ struct Call<'a> {
     config: Option<&'a str>,
     seed: u64,
     budget: u64,
+    /// Completions or rows that it is about.
+    completions: u64,
     patience: Patience,
 }
 
@@ -332,11 +430,7 @@ impl Running {
             .instance
             .get_typed_func::<Params<'_>, Results<'_>>(&mut self.store, index)
             .and_then(|configure| configure.call(&mut self.store, (config,)))
-            .map_err(|error| match fault(setup, &error, &self.store) {
-                Fault::Exhausted => Fault::Guest(format!("configure: fuel exhausted: {} allowed", grouped(setup.fuel))),
-                Fault::Guest(reason) => Fault::Guest(format!("configure: {reason}")),
-                other => other,
-            })?;
+            .map_err(|error| setup.early("configure", setup.failure(&error, &self.store)))?;
         result.map_err(|errors| {
             let first = errors.first().map_or("no reason given", |error| &error.message);
             Fault::Guest(format!("refused a config that it had accepted: {first}"))
@@ -344,7 +438,7 @@ impl Running {
     }
 
     fn show_log(&self, plugin: &str) {
-        for (level, message) in &self.store.data().logged {
+        for (level, message) in self.store.data().sink.lines() {
             match level {
                 Level::Debug => tracing::debug!(plugin, message, "log"),
                 Level::Info => tracing::info!(plugin, message, "log"),
@@ -354,65 +448,22 @@ impl Running {
     }
 }
 
-/// A start that failed.
-trait Failed {
-    fn fault(self, setup: &Setup) -> Fault;
-}
-
-impl Failed for (wasmtime::Error, Store<State>) {
-    fn fault(self, setup: &Setup) -> Fault {
-        match fault(setup, &self.0, &self.1) {
-            Fault::Exhausted => Fault::Guest(format!("start: fuel exhausted: {} allowed", grouped(setup.fuel))),
-            other => other,
-        }
-    }
-}
-
-fn fault(setup: &Setup, error: &wasmtime::Error, store: &Store<State>) -> Fault {
-    match error.downcast_ref::<Trap>() {
-        Some(Trap::OutOfFuel) => Fault::Exhausted,
-        Some(Trap::Interrupt) => Fault::Expired,
-        _ => Fault::Guest(reason(setup, error, store)),
-    }
-}
-
-/// The reason of a failure, as people read it.
-fn reason(setup: &Setup, error: &wasmtime::Error, store: &Store<State>) -> String {
-    if let Some(exceeded) = error.downcast_ref::<imports::Exceeded>() {
-        return exceeded.to_string();
-    }
-    if let Some(trap) = error.downcast_ref::<Trap>() {
-        let logged = &store.data().logged;
-        // A guest's panic hook logs the message; without it the trap says little.
-        let said = logged.iter().rev().find(|(level, _)| *level == Level::Warn);
-        let words = |message: &str| message.split_whitespace().collect::<Vec<_>>().join(" ");
-        let said = said.map(|(_, message)| format!(" ({})", words(message))).unwrap_or_default();
-        let trap = trap.to_string();
-        return format!("trapped: {}{said}", trap.trim_start_matches("wasm trap: "));
-    }
-    let cause = error.root_cause().to_string();
-    if cause.contains("fuel allocated for hostcalls") {
-        return format!("returned too much: {} bytes allowed in a call", grouped(setup.output));
-    }
-    cause
-}
-
 impl Code for Component {
     fn schema(&self, patience: Patience) -> Outcome<Option<String>> {
-        let call = Call { config: None, seed: 0, budget: self.setup.fuel, patience };
-        let Outcome { result, spent } = self.setup.call::<function::Schema>(&call, &self.setup.exports.schema, ());
-        Outcome { result: result.map(Some), spent }
+        let call = Call { config: None, seed: 0, budget: self.setup.fuel, completions: 0, patience };
+        let Outcome { result, cost } = self.setup.call::<function::Schema>(&call, &self.setup.exports.schema, ());
+        Outcome { result: result.map(Some), cost }
     }
 
     fn check(&self, config: &str, patience: Patience) -> Outcome<Vec<(String, String)>> {
-        let call = Call { config: None, seed: 0, budget: self.setup.fuel, patience };
+        let call = Call { config: None, seed: 0, budget: self.setup.fuel, completions: 0, patience };
         let index = &self.setup.exports.configure;
-        let Outcome { result, spent } = self.setup.call::<function::Configure<'_>>(&call, index, (config,));
+        let Outcome { result, cost } = self.setup.call::<function::Configure<'_>>(&call, index, (config,));
         let errors = |result: Result<(), Vec<abi::ConfigError>>| {
             let errors = result.err().unwrap_or_default();
             errors.into_iter().map(|error| (error.path, error.message)).collect()
         };
-        Outcome { result: result.map(errors), spent }
+        Outcome { result: result.map(errors), cost }
     }
 
     fn bind(&self, config: &serde_json::Value) -> Arc<dyn Sandbox> {
@@ -434,6 +485,7 @@ impl Bound {
     /// A call of the world's function with the budget of `n` completions or rows.
     fn call<F: Signature<Results = (Result<T, String>,)>, T>(
         &self,
+        world: World,
         ctx: &Context,
         n: usize,
         patience: Patience,
@@ -442,31 +494,36 @@ impl Bound {
     where
         (Result<T, String>,): Single<Value = Result<T, String>>,
     {
-        let budget = self.setup.fuel.saturating_mul(n as u64);
-        let call = Call { config: Some(&self.config), seed: ctx.seed, budget, patience };
-        let Outcome { result, spent } = self.setup.call::<F>(&call, &self.setup.exports.function, params);
-        Outcome { result: result.and_then(|result| result.map_err(Fault::Guest)), spent }
+        let Some((_, function)) = self.setup.exports.functions.iter().find(|(known, _)| *known == world) else {
+            let result = Err(Fault::Guest(format!("it has no `{}`", world.function())));
+            return Outcome { result, cost: Cost::default() };
+        };
+        let completions = n as u64;
+        let budget = self.setup.fuel.saturating_mul(completions);
+        let call = Call { config: Some(&self.config), seed: ctx.seed, budget, completions, patience };
+        let Outcome { result, cost } = self.setup.call::<F>(&call, function, params);
+        Outcome { result: result.and_then(|result| result.map_err(Fault::Guest)), cost }
     }
 }
 
 impl<T> Outcome<Vec<T>> {
     fn convert<U: From<T>>(self) -> Outcome<Vec<U>> {
         let convert = |values: Vec<T>| values.into_iter().map(U::from).collect();
-        Outcome { result: self.result.map(convert), spent: self.spent }
+        Outcome { result: self.result.map(convert), cost: self.cost }
     }
 }
 
 impl Sandbox for Bound {
     fn verify(&self, ctx: &Context, group: &Group, which: Range<usize>, patience: Patience) -> Outcome<Vec<Verdict>> {
         let params = (ctx.into(), abi::Group::new(group, which.clone()));
-        self.call::<function::Verify<'_>, _>(ctx, which.len(), patience, params).convert()
+        self.call::<function::Verify<'_>, _>(World::Verifier, ctx, which.len(), patience, params).convert()
     }
 
     fn reward(&self, ctx: &Context, group: &Group, patience: Patience) -> Outcome<Vec<Option<f64>>> {
         let n = group.completions.len();
         let judgements = group.judgements.iter().map(|judgement| (&**judgement).into()).collect();
         let params = (ctx.into(), abi::Group::new(group, 0..n), judgements);
-        self.call::<function::Reward<'_>, _>(ctx, n, patience, params)
+        self.call::<function::Reward<'_>, _>(World::Rewarder, ctx, n, patience, params)
     }
 
     fn filter(&self, ctx: &Context, groups: &[Arc<Group>], patience: Patience) -> Outcome<Vec<Vec<Decision>>> {
@@ -477,13 +534,13 @@ impl Sandbox for Bound {
             (0..group.completions.len()).map(|i| group.rewards.get(i).copied().flatten().unwrap_or(f64::NAN)).collect()
         });
         let params = (ctx.into(), shapes, rewards.collect());
-        let Outcome { result, spent } = self.call::<function::Filter<'_>, _>(ctx, n, patience, params);
+        let Outcome { result, cost } = self.call::<function::Filter<'_>, _>(World::Filterer, ctx, n, patience, params);
         let convert = |of_group: Vec<abi::Decision>| of_group.into_iter().map(Decision::from).collect();
-        Outcome { result: result.map(|groups| groups.into_iter().map(convert).collect()), spent }
+        Outcome { result: result.map(|groups| groups.into_iter().map(convert).collect()), cost }
     }
 
     fn generate(&self, ctx: &Context, first: u64, count: u32, patience: Patience) -> Outcome<Vec<Row>> {
         let params = (ctx.into(), first, count);
-        self.call::<function::Generate, _>(ctx, count as usize, patience, params).convert()
+        self.call::<function::Generate, _>(World::Generator, ctx, count as usize, patience, params).convert()
     }
 }

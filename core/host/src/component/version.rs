@@ -10,17 +10,15 @@ const KNOWN: [&str; 1] = ["0.1.0"];
 
 /// The exports of a component that are called.
 pub(super) struct Exports {
-    /// What the component is for.
-    pub(super) world: World,
+    /// What the component is for, and the function of each world.
+    pub(super) functions: Vec<(World, ComponentExportIndex)>,
     /// The version of its interfaces.
     pub(super) version: &'static str,
     pub(super) schema: ComponentExportIndex,
     pub(super) configure: ComponentExportIndex,
-    /// The function of its world.
-    pub(super) function: ComponentExportIndex,
 }
 
-/// Finds the world and the version of a component; otherwise what is wrong with it.
+/// Finds the worlds and the version of a component; otherwise what is wrong with it.
 pub(super) fn exports(engine: &Engine, component: &Component) -> Result<Exports, String> {
     let ty = component.component_type();
     let interfaces: Vec<(&str, &str)> = ty
@@ -35,15 +33,17 @@ pub(super) fn exports(engine: &Engine, component: &Component) -> Result<Exports,
             Some((world, *version))
         })
         .collect();
-    let (world, version) = match worlds.as_slice() {
-        [one] => *one,
+    let version = match worlds.as_slice() {
+        [(_, version), ..] => *version,
         [] if interfaces.iter().any(|(name, _)| *name == "config") || interfaces.is_empty() => {
             let wanted = "one of `verify`, `reward`, `filter`, `generate` of the package `pipeline:plugin`";
             return Err(format!("the component exports no plugin interface: it must export `config` and {wanted}"));
         }
         [] => return Err(format!("the component exports `{}`, which is no interface of plugins", interfaces[0].0)),
-        [(a, _), (b, _), ..] => return Err(format!("the component is a {a} and a {b}; a plugin has one world")),
     };
+    if let Some((_, other)) = worlds.iter().find(|(_, other)| *other != version) {
+        return Err(format!("the component was built for two versions of pipeline:plugin, {version} and {other}"));
+    }
     let Some(version) = KNOWN.into_iter().find(|known| *known == version) else {
         let known = KNOWN.join(", ");
         return Err(format!("the component was built for pipeline:plugin {version}, and this host knows {known}"));
@@ -55,11 +55,11 @@ pub(super) fn exports(engine: &Engine, component: &Component) -> Result<Exports,
             .and_then(|instance| component.get_export_index(Some(&instance), function))
             .ok_or_else(|| format!("the component exports no function `{function}` in `{name}`"))
     };
+    let function = |(world, _): &(World, &str)| Ok((*world, find(world.function(), world.function())?));
     Ok(Exports {
-        world,
+        functions: worlds.iter().map(function).collect::<Result<_, String>>()?,
         version,
         schema: find("config", "schema")?,
         configure: find("config", "configure")?,
-        function: find(world.function(), world.function())?,
     })
 }

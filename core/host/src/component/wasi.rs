@@ -30,6 +30,21 @@ struct Network;
 /// A resource of which there is never an instance.
 struct Absent;
 
+/// What ends an instance that exits, as a trap.
+#[derive(Debug, thiserror::Error)]
+#[error("exited with status {0}")]
+pub(super) struct Exited(pub(super) u8);
+
+impl Exited {
+    fn new(params: &[Val]) -> Self {
+        Self(match params {
+            [Val::Result(Ok(_))] => 0,
+            [Val::U8(status)] => *status,
+            _ => 1,
+        })
+    }
+}
+
 type Answer = fn(&mut StoreContextMut<'_, State>, &[Val]) -> wasmtime::Result<Val>;
 
 /// Whether an import is WASI's.
@@ -111,7 +126,7 @@ fn answer(interface: &str, name: &str) -> Option<Answer> {
     Some(match (interface, name) {
         ("cli/environment", "get-environment" | "get-arguments") => |_, _| Ok(Val::List(Vec::new())),
         ("cli/environment", "initial-cwd") => |_, _| Ok(Val::Option(None)),
-        ("cli/exit", _) => |_, _| bail!("the plugin exited"),
+        ("cli/exit", _) => |_, params| Err(Exited::new(params).into()),
         ("cli/stdin", "get-stdin") => |store, _| own::<InputStream>(store, 0),
         ("cli/stdout", "get-stdout") => |store, _| own::<OutputStream>(store, 1),
         ("cli/stderr", "get-stderr") => |store, _| own::<OutputStream>(store, 2),
@@ -176,7 +191,7 @@ fn write(store: &mut StoreContextMut<'_, State>, params: &[Val]) -> wasmtime::Re
     let level = if stream.rep() == 2 { Level::Warn } else { Level::Info };
     let bytes: Vec<u8> =
         bytes.iter().filter_map(|byte| if let Val::U8(byte) = byte { Some(*byte) } else { None }).collect();
-    store.data_mut().log(level, String::from_utf8_lossy(&bytes).into_owned())?;
+    store.data_mut().sink.write(level, &bytes)?;
     Ok(ok(None))
 }
 

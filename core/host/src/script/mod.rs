@@ -1,6 +1,6 @@
 //! Rhai scripts: glue over native helpers, in an engine without clock, files, modules or `eval`.
 //!
-//! A script defines one of `verify(ctx, group)`, `reward(ctx, group, judgements)`, `filter(ctx, groups, rewards)` and
+//! A script defines one or more of `verify(ctx, group)`, `reward(ctx, group, judgements)`, `filter(ctx, groups, rewards)` and
 //! `generate(ctx, first, count)`, and may define `schema()` and `configure(config)`. Its functions see the constant
 //! `config`. Every call starts from nothing: a script can't keep anything from one call to the next.
 
@@ -18,7 +18,7 @@ use rhai::packages::{
 };
 use rhai::{AST, CallFnOptions, Dynamic, Engine, EvalAltResult, FuncArgs, OptimizationLevel, Scope};
 
-use crate::sandbox::{Code, Fault, Outcome, Patience, Sandbox, grouped};
+use crate::sandbox::{Code, Cost, Fault, Outcome, Patience, Sandbox, grouped};
 use crate::{HostError, Source, World};
 
 /// Bytes that a script may log in a call, where the limits don't say.
@@ -36,7 +36,7 @@ const ARRAY: usize = 16_384;
 /// recursion.
 const STACK: usize = 64 << 20;
 
-/// A script that parses and has the functions of a world.
+/// A script that parses and has the function of a world.
 pub(crate) struct Script {
     inner: Arc<Inner>,
 }
@@ -45,7 +45,7 @@ struct Inner {
     name: String,
     engine: Engine,
     ast: AST,
-    world: World,
+    worlds: Vec<World>,
     has_schema: bool,
     has_configure: bool,
     operations: u64,
@@ -54,7 +54,7 @@ struct Inner {
 }
 
 impl Script {
-    /// Parses a script and finds its world.
+    /// Parses a script and finds its worlds.
     pub(crate) fn load(source: &Source<'_>, limits: &Limits) -> Result<Self, HostError> {
         let operations = limits
             .operations
@@ -75,33 +75,24 @@ impl Script {
         };
         let worlds: Vec<World> =
             World::ALL.into_iter().filter(|world| has(world.function(), signature(*world).len())).collect();
-        let world = match worlds.as_slice() {
-            [world] => *world,
-            [] => {
-                let functions =
-                    World::ALL.map(|world| format!("{}({})", world.function(), signature(world).join(", ")));
-                let named = World::ALL
-                    .into_iter()
-                    .find(|world| ast.iter_functions().any(|function| function.name == world.function()));
-                let detail = match named {
-                    Some(world) => {
-                        format!("its function `{0}` must be `{0}({1})`", world.function(), signature(world).join(", "))
-                    }
-                    None => format!("it must define one of {}", functions.join(", ")),
-                };
-                return Err(source.unusable(detail));
-            }
-            [a, b, ..] => {
-                let detail =
-                    format!("it defines both `{}` and `{}`; a plugin has one world", a.function(), b.function());
-                return Err(source.unusable(detail));
-            }
-        };
+        if worlds.is_empty() {
+            let functions = World::ALL.map(|world| format!("{}({})", world.function(), signature(world).join(", ")));
+            let named = World::ALL
+                .into_iter()
+                .find(|world| ast.iter_functions().any(|function| function.name == world.function()));
+            let detail = match named {
+                Some(world) => {
+                    format!("its function `{0}` must be `{0}({1})`", world.function(), signature(world).join(", "))
+                }
+                None => format!("it must define one of {}", functions.join(", ")),
+            };
+            return Err(source.unusable(detail));
+        }
         let (has_schema, has_configure) = (has("schema", 0), has("configure", 1));
         let inner = Inner {
             name: source.plugin.into(),
             engine,
-            world,
+            worlds,
             has_schema,
             has_configure,
             operations,
@@ -112,8 +103,8 @@ impl Script {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    pub(crate) fn world(&self) -> World {
-        self.inner.world
+    pub(crate) fn worlds(&self) -> &[World] {
+        &self.inner.worlds
     }
 }
 
@@ -183,7 +174,7 @@ impl Inner {
         // The engine has `unreachable!` where a script may bring it to.
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).unwrap_or_else(|_| {
             let reason = "the script engine failed on this script";
-            Outcome { result: Err(Fault::Guest(reason.into())), spent: 0 }
+            Outcome { result: Err(Fault::Guest(reason.into())), cost: Cost::default() }
         })
     }
 
@@ -214,7 +205,7 @@ impl Inner {
             }
             Ok(value)
         });
-        Outcome { result, spent: end.operations }
+        Outcome { result, cost: Cost { units: end.operations, ..Cost::default() } }
     }
 }
 
@@ -234,14 +225,14 @@ fn reason(error: &EvalAltResult) -> String {
 
 impl<T> Outcome<T> {
     fn and_then<U>(self, f: impl FnOnce(T) -> Result<U, String>) -> Outcome<U> {
-        Outcome { result: self.result.and_then(|value| f(value).map_err(Fault::Guest)), spent: self.spent }
+        Outcome { result: self.result.and_then(|value| f(value).map_err(Fault::Guest)), cost: self.cost }
     }
 }
 
 impl Code for Script {
     fn schema(&self, patience: Patience) -> Outcome<Option<String>> {
         if !self.inner.has_schema {
-            return Outcome { result: Ok(None), spent: 0 };
+            return Outcome { result: Ok(None), cost: Cost::default() };
         }
         self.inner.call("schema", None, 1, patience, ()).and_then(|value| match value.type_name() {
             "string" => Ok(Some(value.to_string())),
@@ -251,11 +242,11 @@ impl Code for Script {
 
     fn check(&self, config: &str, patience: Patience) -> Outcome<Vec<(String, String)>> {
         if !self.inner.has_configure {
-            return Outcome { result: Ok(Vec::new()), spent: 0 };
+            return Outcome { result: Ok(Vec::new()), cost: Cost::default() };
         }
         let config = match serde_json::from_str(config) {
             Ok(value) => values::dynamic(&value),
-            Err(error) => return Outcome { result: Err(Fault::Guest(error.to_string())), spent: 0 },
+            Err(error) => return Outcome { result: Err(Fault::Guest(error.to_string())), cost: Cost::default() },
         };
         self.inner.call("configure", Some(&config.clone()), 1, patience, (config,)).and_then(values::config_errors)
     }

@@ -5,7 +5,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use base::{Completion, Context, Finding, Finish, Group, Judgement, Limits, Message, Prompt, RoutedExperts, Verdict};
+use base::{
+    Completion, Context, Finding, Finish, Grants, Group, Judgement, Limits, Message, Prompt, RoutedExperts, Verdict,
+};
 use host::{Code, Configured, Host, HostError, Options, Plugin};
 use serde_json::json;
 
@@ -33,14 +35,14 @@ pub struct Rig {
 impl Rig {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let host = Host::new(Options { cache: Some(folder.path().join("compiled")) }).unwrap();
+        let host = Host::new(Options { cache: Some(folder.path().join("compiled")), ..Options::default() }).unwrap();
         Self { host, folder }
     }
 
     pub fn load_wasm(&self, bytes: &[u8], limits: &Limits) -> Result<Plugin, HostError> {
         let path = self.folder.path().join("plugin.wasm");
         std::fs::write(&path, bytes).unwrap();
-        self.host.load("mine", Code::Wasm(&path), limits)
+        self.host.load("mine", Code::Wasm(&path), limits, &Grants::default())
     }
 
     pub fn wasm(&self, bytes: &[u8], limits: &Limits) -> Configured {
@@ -50,7 +52,7 @@ impl Rig {
     pub fn load_rhai(&self, text: &str, limits: &Limits) -> Result<Plugin, HostError> {
         let path = self.folder.path().join("mine.rhai");
         std::fs::write(&path, text).unwrap();
-        self.host.load("mine", Code::Rhai(&path), limits)
+        self.host.load("mine", Code::Rhai(&path), limits, &Grants::default())
     }
 
     pub fn rhai(&self, text: &str, limits: &Limits) -> Configured {
@@ -59,7 +61,7 @@ impl Rig {
 
     pub fn builtin(&self, name: &str, config: &serde_json::Value) -> Configured {
         let limits = Limits { operations: Some(50_000), ..wasm_limits() };
-        self.host.load(name, Code::Builtin(name), &limits).unwrap().configure(config).unwrap()
+        self.host.load(name, Code::Builtin(name), &limits, &Grants::default()).unwrap().configure(config).unwrap()
     }
 
     pub fn path(&self) -> &Path {
