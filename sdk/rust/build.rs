@@ -9,13 +9,10 @@ fn main() {
     println!("cargo::rerun-if-changed={WIT}");
     let wit = fs::read_to_string(WIT).unwrap_or_else(|error| panic!("failed to read {WIT}: {error}"));
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    let text = format!(
-        r####"/// The bindings of a world, in the crate that names it.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __generate {{
-    ($world:literal) => {{
-        $crate::wit_bindgen::generate!({{
+    // A world must use each interface that is named for it.
+    let generate = |runner: &str| {
+        format!(
+            r####"$crate::wit_bindgen::generate!({{
             inline: r###"{wit}"###,
             world: $world,
             runtime_path: "pipeline_plugin::wit_bindgen::rt",
@@ -23,11 +20,26 @@ macro_rules! __generate {{
                 "pipeline:plugin/types@0.1.0": pipeline_plugin::bindings::types,
                 "pipeline:plugin/log@0.1.0": pipeline_plugin::bindings::log,
                 "pipeline:plugin/assets@0.1.0": pipeline_plugin::bindings::assets,
+                {runner}
             }},
-        }});
+        }});"####
+        )
+    };
+    let text = format!(
+        "/// The bindings of a world, in the crate that names it.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __generate {{
+    (runner $world:literal) => {{
+        {}
+    }};
+    ($world:literal) => {{
+        {}
     }};
 }}
-"####
+",
+        generate(r#""pipeline:plugin/runner@0.1.0": pipeline_plugin::bindings::runner,"#),
+        generate(""),
     );
     fs::write(out.join("generate.rs"), text).expect("OUT_DIR can be written to");
 }

@@ -3,9 +3,11 @@
 //! | world | trait | macro |
 //! | --- | --- | --- |
 //! | verifier | [`Verifier`] | [`verifier!`] |
+//! | program-verifier | [`Verifier`], which calls [`run`] | [`program_verifier!`] |
 //! | rewarder | [`Rewarder`] | [`rewarder!`] |
 //! | filterer | [`Filterer`] | [`filterer!`] |
 //! | generator | [`Generator`] | [`generator!`] |
+//! | task | [`Verifier`] and [`Generator`] | [`task!`] |
 //!
 //! ```ignore
 //! use pipeline_plugin::{Completion, Config, ConfigError, Context, Group, Verdict, Verifier, decided};
@@ -28,6 +30,7 @@
 //!
 //! The crate is a `cdylib`. A plugin is given its input, a log and nothing else: no files, no clock, no entropy. Each call
 //! is made in a fresh instance, so nothing can be kept. A panic makes the completion undecided, with its message as reason.
+//! The pipeline file may grant more by name: files for [`read_asset`], runtimes for [`run`].
 
 #[doc(hidden)]
 pub mod bindings;
@@ -39,6 +42,7 @@ include!(concat!(env!("OUT_DIR"), "/generate.rs"));
 
 pub use bindings::assets::read as read_asset;
 pub use bindings::log::{Level, emit as log};
+pub use bindings::runner::{Exit, Outcome, run};
 pub use bindings::types::{
     Completion, ConfigError, Context, Decision, Finding, Finish, Group, Judgement, Message, Row, Verdict,
 };
@@ -103,16 +107,16 @@ pub fn configure<C: Config>(json: &str) -> Result<C, Vec<ConfigError>> {
     if errors.is_empty() { Ok(config) } else { Err(errors) }
 }
 
-/// What the four macros share: the configured plugin, and the interface `config`.
+/// What the macros share: the configured plugin, the interface `config`, and those of the world.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __plugin {
-    ($plugin:ty, $world:literal, $interface:ident, { $($function:tt)* }) => {
+    ($plugin:ty, [$($world:tt)+], $($interface:ident)+) => {
         #[allow(clippy::all, missing_docs, reason = "generated")]
         mod __component {
             use super::*;
 
-            $crate::__generate!($world);
+            $crate::__generate!($($world)+);
 
             ::std::thread_local! {
                 static PLUGIN: ::std::cell::OnceCell<$plugin> = const { ::std::cell::OnceCell::new() };
@@ -141,11 +145,56 @@ macro_rules! __plugin {
                 }
             }
 
-            impl exports::pipeline::plugin::$interface::Guest for Component {
-                $($function)*
-            }
+            $(
+                impl exports::pipeline::plugin::$interface::Guest for Component {
+                    $crate::__function!($interface $plugin);
+                }
+            )+
 
             export!(Component);
+        }
+    };
+}
+
+/// The function of an interface, by the trait that it stands for.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __function {
+    (verify $plugin:ty) => {
+        fn verify(
+            ctx: $crate::Context,
+            group: $crate::Group,
+        ) -> ::std::result::Result<::std::vec::Vec<$crate::Verdict>, ::std::string::String> {
+            let verdict = |plugin: &$plugin, completion| $crate::Verifier::verify(plugin, &ctx, &group, completion);
+            Self::with(|plugin| Ok(group.completions.iter().map(|completion| verdict(plugin, completion)).collect()))
+        }
+    };
+    (reward $plugin:ty) => {
+        fn reward(
+            ctx: $crate::Context,
+            group: $crate::Group,
+            judgements: ::std::vec::Vec<$crate::Judgement>,
+        ) -> ::std::result::Result<::std::vec::Vec<::std::option::Option<f64>>, ::std::string::String> {
+            Self::with(|plugin| $crate::Rewarder::reward(plugin, &ctx, &group, &judgements))
+        }
+    };
+    (filter $plugin:ty) => {
+        fn filter(
+            ctx: $crate::Context,
+            groups: ::std::vec::Vec<$crate::Group>,
+            rewards: ::std::vec::Vec<::std::vec::Vec<f64>>,
+        ) -> ::std::result::Result<::std::vec::Vec<::std::vec::Vec<$crate::Decision>>, ::std::string::String> {
+            Self::with(|plugin| $crate::Filterer::filter(plugin, &ctx, &groups, &rewards))
+        }
+    };
+    (generate $plugin:ty) => {
+        fn generate(
+            ctx: $crate::Context,
+            first: u64,
+            count: u32,
+        ) -> ::std::result::Result<::std::vec::Vec<$crate::Row>, ::std::string::String> {
+            let rows = first..first + u64::from(count);
+            Self::with(|plugin| rows.map(|index| $crate::Generator::row(plugin, &ctx, index)).collect())
         }
     };
 }
@@ -154,17 +203,16 @@ macro_rules! __plugin {
 #[macro_export]
 macro_rules! verifier {
     ($plugin:ty) => {
-        $crate::__plugin!($plugin, "verifier", verify, {
-            fn verify(
-                ctx: $crate::Context,
-                group: $crate::Group,
-            ) -> ::std::result::Result<::std::vec::Vec<$crate::Verdict>, ::std::string::String> {
-                let verdict = |plugin: &$plugin, completion| $crate::Verifier::verify(plugin, &ctx, &group, completion);
-                Self::with(|plugin| {
-                    Ok(group.completions.iter().map(|completion| verdict(plugin, completion)).collect())
-                })
-            }
-        });
+        $crate::__plugin!($plugin, ["verifier"], verify);
+    };
+}
+
+/// Makes the type, a [`Verifier`] that runs programs with [`run`], the plugin of this crate. It is loaded only where the
+/// pipeline file grants it a runtime.
+#[macro_export]
+macro_rules! program_verifier {
+    ($plugin:ty) => {
+        $crate::__plugin!($plugin, [runner "program-verifier"], verify);
     };
 }
 
@@ -172,15 +220,7 @@ macro_rules! verifier {
 #[macro_export]
 macro_rules! rewarder {
     ($plugin:ty) => {
-        $crate::__plugin!($plugin, "rewarder", reward, {
-            fn reward(
-                ctx: $crate::Context,
-                group: $crate::Group,
-                judgements: ::std::vec::Vec<$crate::Judgement>,
-            ) -> ::std::result::Result<::std::vec::Vec<::std::option::Option<f64>>, ::std::string::String> {
-                Self::with(|plugin| $crate::Rewarder::reward(plugin, &ctx, &group, &judgements))
-            }
-        });
+        $crate::__plugin!($plugin, ["rewarder"], reward);
     };
 }
 
@@ -188,15 +228,7 @@ macro_rules! rewarder {
 #[macro_export]
 macro_rules! filterer {
     ($plugin:ty) => {
-        $crate::__plugin!($plugin, "filterer", filter, {
-            fn filter(
-                ctx: $crate::Context,
-                groups: ::std::vec::Vec<$crate::Group>,
-                rewards: ::std::vec::Vec<::std::vec::Vec<f64>>,
-            ) -> ::std::result::Result<::std::vec::Vec<::std::vec::Vec<$crate::Decision>>, ::std::string::String> {
-                Self::with(|plugin| $crate::Filterer::filter(plugin, &ctx, &groups, &rewards))
-            }
-        });
+        $crate::__plugin!($plugin, ["filterer"], filter);
     };
 }
 
@@ -204,15 +236,14 @@ macro_rules! filterer {
 #[macro_export]
 macro_rules! generator {
     ($plugin:ty) => {
-        $crate::__plugin!($plugin, "generator", generate, {
-            fn generate(
-                ctx: $crate::Context,
-                first: u64,
-                count: u32,
-            ) -> ::std::result::Result<::std::vec::Vec<$crate::Row>, ::std::string::String> {
-                let rows = first..first + u64::from(count);
-                Self::with(|plugin| rows.map(|index| $crate::Generator::row(plugin, &ctx, index)).collect())
-            }
-        });
+        $crate::__plugin!($plugin, ["generator"], generate);
+    };
+}
+
+/// Makes the type, a [`Verifier`] and a [`Generator`], the plugin of this crate: it makes rows and judges what answers them.
+#[macro_export]
+macro_rules! task {
+    ($plugin:ty) => {
+        $crate::__plugin!($plugin, ["task"], verify generate);
     };
 }
