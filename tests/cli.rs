@@ -357,6 +357,29 @@ fn a_model_is_tuned_on_the_completions_that_were_kept() {
 }
 
 #[test]
+fn a_condition_drops_what_it_is_false_for_and_is_checked_in_its_place() {
+    let (before, _) =
+        pipeline(NUMBER).split_once("[stages.update]").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    let keep = |condition: &str| {
+        let stage = "[stages.keep]\ntype = \"filter\"\ninputs = [\"reward\"]\n";
+        let imitate = "[stages.imitate]\ntype = \"sft\"\ninputs = [\"keep\"]\nmodel = \"policy\"\n\
+            optimizer = { learning_rate = 1e-3 }\n";
+        folder(&format!("{before}{stage}where = '{condition}'\n\n{imitate}"))
+    };
+    let folder = keep("finish != \"length\" && reward >= 0");
+    folder.run(["run", "file.toml"]).expect(0, &["loss"]);
+    for line in lines(&folder.path("runs/small/0001/metrics.jsonl")) {
+        let cut = line["completions/clipped_ratio"].as_f64().unwrap();
+        assert_eq!(line["completions/dropped"], 8.0 * cut, "{line}");
+    }
+    let wrong = keep("finish != \"length\" && token < 3").run(["validate", "file.toml"]);
+    wrong.expect(
+        1,
+        &["error[condition]: `where` of `keep` is no condition", "^^^^^ there is no `token` here; there are"],
+    );
+}
+
+#[test]
 fn the_committed_schema_is_what_the_binary_prints() {
     let said = Folder::new().run(["schema"]);
     assert_eq!(said.code, Some(0));

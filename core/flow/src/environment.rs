@@ -118,6 +118,7 @@ fn check_stage(
             }
         }
         StageKind::Filter(filter) => {
+            findings.extend(filter.condition.as_ref().and_then(|text| condition(name, text).err()));
             if let Some((plugin, config)) = &filter.plugin {
                 let configured = plugins.configure(plugin, World::Filterer, config, &filter.config_span);
                 findings.extend(configured.err().unwrap_or_default());
@@ -143,6 +144,23 @@ fn check_stage(
         }
         StageKind::Sample(_) | StageKind::Sft(_) | StageKind::Grpo(_) => {}
     }
+}
+
+/// The condition of a filter stage, compiled; the finding points into the string where it can.
+pub(crate) fn condition(stage: &str, condition: &spec::Condition) -> Result<host::Condition, Diagnostic> {
+    let spec::Condition { text, span } = condition;
+    host::Condition::compile(text).map_err(|error| {
+        let mut span = span.clone();
+        // Between single quotation marks and without escapes, a byte of the string is a byte of the file.
+        if let (Some(at), true) = (error.at, span.end - span.start == text.len() + 2) {
+            let start = span.start + 1 + at.min(text.len());
+            let rest = text.get(at..).unwrap_or_default();
+            let word = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+            let width = if word > 0 { word } else { rest.chars().next().map_or(1, char::len_utf8) };
+            span = base::Span { start, end: start + width, ..span };
+        }
+        Diagnostic::error("condition", format!("`where` of `{stage}` is no condition")).at(span, error.message)
+    })
 }
 
 /// Whether the columns that a source reads are among those that an earlier phase collects.

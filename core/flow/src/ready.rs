@@ -11,7 +11,7 @@ use model::Model;
 use serde_json::Value;
 use spec::{ModelSource, Origin, Pipeline, Questions, RewardRule, Schedule, StageKind};
 
-use crate::environment::read_rows;
+use crate::environment::{condition, read_rows};
 use crate::error::Error;
 use crate::evaluate::Evaluation;
 use crate::executor::Work;
@@ -152,7 +152,9 @@ impl Builder<'_, '_> {
                 };
                 let plugin = filter.plugin.as_ref().map(configure).transpose()?;
                 let (rules, max_tokens) = (filter.drop.clone(), self.max_tokens(name));
-                Box::new(FilterStage { name: name.to_owned(), rules, plugin, key, max_tokens })
+                let condition = filter.condition.as_ref().map(|text| condition(name, text)).transpose();
+                let condition = condition.map_err(|finding| Error::Environment(vec![finding]))?;
+                Box::new(FilterStage { name: name.to_owned(), rules, condition, plugin, key, max_tokens })
             }
             StageKind::Sft(sft) => Box::new(SftStage { learner: self.learner(name, &sft.learning)?, key }),
             StageKind::Grpo(grpo) => Box::new(self.grpo(name, key, grpo)?),

@@ -303,7 +303,7 @@ impl Configured {
     }
 }
 
-fn place(group: &Group) -> String {
+pub(crate) fn place(group: &Group) -> String {
     format!("step {}, source `{}`, prompt {}", group.step, group.prompt.source, group.prompt.id)
 }
 

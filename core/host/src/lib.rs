@@ -30,6 +30,7 @@ use gate::Gate;
 use grants::Granted;
 pub use runtimes::Runtime;
 use sandbox::{Fault, Outcome, Patience};
+pub use script::{Condition, ConditionError};
 
 /// Settings of a host.
 #[derive(Clone, Debug, Default)]

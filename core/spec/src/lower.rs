@@ -10,9 +10,9 @@ use crate::fields::{Fields, Kind, Need, stage_type};
 use crate::files::SET;
 use crate::tree::{Entry, Node, Table, Value, parse_value};
 use crate::types::{
-    AdvantageScale, Checkpoints, Clip, Collect, Columns, Dataset, Device, DropRule, Dtype, Evaluation, Feed, Filter,
-    Generate, Grpo, Kl, Learning, LearningRate, Lora, LossMean, Model, ModelSource, OnUndecided, Optimizer, Order,
-    Origin, Pipeline, Plugin, PluginSource, Questions, Reward, RewardRule, Run, Sample, Sampling, Schedule, Sft,
+    AdvantageScale, Checkpoints, Clip, Collect, Columns, Condition, Dataset, Device, DropRule, Dtype, Evaluation, Feed,
+    Filter, Generate, Grpo, Kl, Learning, LearningRate, Lora, LossMean, Model, ModelSource, OnUndecided, Optimizer,
+    Order, Origin, Pipeline, Plugin, PluginSource, Questions, Reward, RewardRule, Run, Sample, Sampling, Schedule, Sft,
     Source, Stage, StageKind, StopToken, Verify,
 };
 
@@ -190,6 +190,9 @@ fn stage(entry: &Entry) -> Option<Stage> {
                 Some(_) => list(node, "drop", drop_rule)?,
                 None => Vec::new(),
             },
+            condition: node
+                .get("where")
+                .and_then(|node| Some(Condition { text: node.as_text()?.to_owned(), span: node.span.clone() })),
             plugin: node.text("plugin").map(|plugin| (plugin.to_owned(), config(node))),
             config_span: config_span(node),
         }),

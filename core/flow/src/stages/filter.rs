@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use base::{Context, Decision, Finish, Group, RngKey};
-use host::Configured;
+use host::{Condition, Configured};
 use spec::{DropRule, Schedule};
 
 use crate::error::Error;
@@ -12,6 +12,7 @@ use crate::executor::{Inbox, Outbox, Report, Work};
 pub(crate) struct FilterStage {
     pub name: String,
     pub rules: Vec<DropRule>,
+    pub condition: Option<Condition>,
     pub plugin: Option<Configured>,
     pub key: RngKey,
     pub max_tokens: Schedule,
@@ -24,19 +25,21 @@ impl Work for FilterStage {
         for rule in &self.rules {
             groups.iter_mut().for_each(|group| apply(*rule, group));
         }
+        if let Some(condition) = &self.condition {
+            for group in &mut groups {
+                let failed =
+                    |reason| Error::Finding(format!("the condition `where` of `{}` failed: {reason}", self.name));
+                let decisions = condition.decide(group).map_err(failed)?;
+                take_away(&mut group.decisions, decisions);
+            }
+        }
         let mut groups: Vec<Arc<Group>> = groups.into_iter().map(Arc::new).collect();
         if let Some(plugin) = &self.plugin {
             let context =
                 Context { step, seed: self.key.seed(), max_tokens: self.max_tokens.at(step) as u32, evaluating: false };
             let decisions = plugin.filter(&context, &groups)?;
             for (group, decisions) in groups.iter_mut().zip(decisions) {
-                let group = Arc::make_mut(group);
-                for (old, new) in group.decisions.iter_mut().zip(decisions) {
-                    // What was dropped before stays dropped: a filter only takes away.
-                    if matches!((&old, &new), (Decision::Keep, _) | (Decision::Mask(_), Decision::Drop(_))) {
-                        *old = new;
-                    }
-                }
+                take_away(&mut Arc::make_mut(group).decisions, decisions);
             }
         }
         let kept_after =
@@ -44,6 +47,15 @@ impl Work for FilterStage {
         groups.iter().try_for_each(|group| outbox.send(group))?;
         let metrics = vec![(format!("filter/{}/dropped", self.name), (kept_before - kept_after) as f64)];
         Ok(Report { metrics, ..Report::default() })
+    }
+}
+
+/// What was dropped before stays dropped: a filter only takes away.
+fn take_away(decisions: &mut [Decision], new: Vec<Decision>) {
+    for (old, new) in decisions.iter_mut().zip(new) {
+        if matches!((&old, &new), (Decision::Keep, _) | (Decision::Mask(_), Decision::Drop(_))) {
+            *old = new;
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! `generate(ctx, first, count)`, and may define `schema()` and `configure(config)`. Its functions see the constant
 //! `config`. Every call starts from nothing: a script can't keep anything from one call to the next.
 
+mod condition;
 mod helpers;
 mod meter;
 mod values;
@@ -12,6 +13,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use base::{Context, Decision, Group, Limits, Row, Verdict};
+pub use condition::{Condition, ConditionError};
 use meter::Meter;
 use rhai::packages::{
     BasicArrayPackage, BasicMapPackage, BitFieldPackage, CorePackage, LogicPackage, MoreStringPackage, Package,

@@ -89,7 +89,7 @@ pub(super) fn step(groups: &[Arc<Group>]) -> (Dynamic, Dynamic) {
     (shapes.into(), rewards.collect::<Array>().into())
 }
 
-fn kind(value: &Dynamic) -> &str {
+pub(super) fn kind(value: &Dynamic) -> &str {
     match value.type_name() {
         "()" => "nothing",
         "string" => "a string",

@@ -226,7 +226,7 @@ static REWARD: Fields = Fields {
 
 static FILTER: Fields = Fields {
     name: "filter",
-    doc: "Fewer completions: built-in rules, a plugin, or both, rules first.",
+    doc: "Fewer completions: built-in rules, a condition, a plugin, or several of them, in this order.",
     fields: &[
         TYPE,
         INPUTS,
@@ -242,10 +242,17 @@ static FILTER: Fields = Fields {
             ),
             "Built-in rules, applied in this order.",
         ),
+        optional(
+            "where",
+            Kind::Text,
+            "A Rhai expression that is true for the completions to keep, as in `reward > 0.2 && tokens < 2000`. It may name \
+             `reward`, `mean`, `deviation`, `lowest` and `highest` (of the group's rewards), `tokens`, `text`, `finish`, `source`, \
+             `reference`, `fields`, `scores` (by verify stage), `step` and `prompt_id`.",
+        ),
         optional("plugin", Kind::Reference("plugin"), "A plugin that decides (world `filterer`)."),
         FIELDS_CONFIG,
     ],
-    rules: &[Rule::AtLeastOne(&["drop", "plugin"]), Rule::Needs("config", "plugin")],
+    rules: &[Rule::AtLeastOne(&["drop", "where", "plugin"]), Rule::Needs("config", "plugin")],
 };
 
 static COLLECT: Fields = Fields {

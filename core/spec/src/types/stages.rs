@@ -255,16 +255,30 @@ pub enum RewardRule {
     },
 }
 
-/// `type = "filter"`: built-in rules, or a plugin, or both (rules first).
+/// `type = "filter"`: built-in rules, a condition, a plugin, or several of them, in this order.
 #[derive(Clone, Debug, Serialize)]
 pub struct Filter {
     /// Built-in rules.
     pub drop: Vec<DropRule>,
+    /// An expression that is true for the completions to keep: `where`.
+    #[serde(rename = "where")]
+    pub condition: Option<Condition>,
     /// A plugin (world `filterer`) and its configuration.
     pub plugin: Option<(String, serde_json::Value)>,
     /// The place of `config`, or of the stage.
     #[serde(skip)]
     pub config_span: Span,
+}
+
+/// `where = "reward > 0.2 && tokens < 2000"`.
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+pub struct Condition {
+    /// The expression.
+    pub text: String,
+    /// The place of the string.
+    #[serde(skip)]
+    pub span: Span,
 }
 
 /// A built-in filter.
