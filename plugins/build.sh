@@ -118,7 +118,7 @@ built=$cache/built
 rm -rf "$built" && mkdir -p "$built"
 for name in $components; do
   mkdir "$built/$name"
-  "$cache/target/release/encode" "$cache/target/$target/release/$name.wasm" "$built/$name/$name.wasm"
+  "$cache/target/release/encode" "$cache/target/$target/release/${name//-/_}.wasm" "$built/$name/$name.wasm"
 done
 
 if ! $check; then

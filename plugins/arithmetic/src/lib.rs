@@ -1,11 +1,9 @@
 //! Additions with a chain of thought, right or wrong at stated rates.
 
-mod random;
-
 use std::fmt::Write;
 
 use pipeline_plugin::{Config, ConfigError, Context, Generator, Message, Row};
-use random::{Bijection, Stream};
+use procedural::{Bijection, Stream};
 
 /// The plugin, as its config says it.
 #[derive(serde::Deserialize)]
