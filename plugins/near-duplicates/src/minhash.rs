@@ -1,0 +1,70 @@
+//! MinHash signatures, cut into bands (Leskovec, Rajaraman and Ullman, "Mining of Massive Datasets", chapter 3.4).
+
+use filtering::mix;
+
+/// Hash functions, and so numbers of a signature.
+const HASHES: usize = 128;
+
+/// The probability that a pair as similar as the threshold is compared.
+const RECALL: f64 = 0.995;
+
+/// How a signature is cut.
+pub struct Bands {
+    /// Numbers of a band; as many as the threshold allows, since each spares comparisons.
+    rows: usize,
+    /// `hash(x) = (a * x + b) >> 32`, which is universal for an odd `a` (Dietzfelbinger, 1996).
+    functions: Vec<(u64, u64)>,
+}
+
+impl Bands {
+    pub fn new(threshold: f64) -> Self {
+        let recall = |rows: usize| {
+            let band = (0..rows).fold(1.0, |p, _| p * threshold);
+            1.0 - (0..HASHES / rows).fold(1.0, |p, _| p * (1.0 - band))
+        };
+        let rows = [32, 16, 8, 4, 2].into_iter().find(|rows| recall(*rows) >= RECALL).unwrap_or(1);
+        let functions = (0..HASHES as u64).map(|i| (mix(2 * i + 1) | 1, mix(2 * i + 2))).collect();
+        Self { rows, functions }
+    }
+
+    /// A key for each band: two texts are compared if they share one.
+    pub fn keys(&self, shingles: &[u64]) -> Vec<u64> {
+        let least = |(a, b): &(u64, u64)| {
+            shingles.iter().fold(u64::MAX, |least, x| least.min(a.wrapping_mul(*x).wrapping_add(*b) >> 32))
+        };
+        let signature: Vec<u64> = self.functions.iter().map(least).collect();
+        let key =
+            |(band, numbers): (usize, &[u64])| numbers.iter().fold(band as u64, |key, n| mix(key.rotate_left(7) ^ n));
+        signature.chunks(self.rows).enumerate().map(key).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_higher_threshold_makes_wider_bands() {
+        assert_eq!([0.5, 0.7, 0.8, 0.9, 1.0].map(|threshold| Bands::new(threshold).rows), [4, 4, 4, 8, 32]);
+    }
+
+    /// Of pairs as similar as the threshold nearly all share a band, of pairs far below it few do.
+    #[test]
+    fn similar_sets_share_a_band() {
+        let bands = Bands::new(0.8);
+        let share = |common: u64, own: u64| {
+            let pairs = 400;
+            let shares = |pair: &u64| {
+                let set = |salt: u64| {
+                    let common = (0..common).map(|i| mix(pair << 32 | i));
+                    common.chain((0..own).map(|i| mix(salt << 60 | pair << 32 | i | 1 << 30))).collect::<Vec<u64>>()
+                };
+                let (a, b) = (bands.keys(&set(1)), bands.keys(&set(2)));
+                a.iter().zip(&b).any(|(a, b)| a == b)
+            };
+            (0..pairs).filter(shares).count() as f64 / pairs as f64
+        };
+        assert!(share(160, 20) >= 0.99, "0.8 alike: {}", share(160, 20));
+        assert!(share(20, 90) <= 0.1, "0.1 alike: {}", share(20, 90));
+    }
+}
