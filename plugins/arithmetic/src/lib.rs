@@ -1,14 +1,17 @@
-//! Additions with a chain of thought, right or wrong at stated rates.
+//! Additions with a chain of thought, right or wrong at stated rates, and the check of an answer by what was asked.
 
 use std::fmt::Write;
 
-use pipeline_plugin::{Config, ConfigError, Context, Generator, Message, Row};
-use procedural::{Bijection, Stream};
+use pipeline_plugin::{
+    Completion, Config, ConfigError, Context, Finding, Generator, Group, Message, Row, Verdict, Verifier,
+};
+use procedural::{Bijection, Stream, tagged};
 
 /// The plugin, as its config says it.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Arithmetic {
+    #[serde(default)]
     split: Split,
     #[serde(default = "three")]
     digits: u32,
@@ -19,9 +22,10 @@ struct Arithmetic {
     hasty: f64,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Split {
+    #[default]
     Train,
     HeldOut,
 }
@@ -151,4 +155,30 @@ impl Generator for Arithmetic {
     }
 }
 
-pipeline_plugin::generator!(Arithmetic);
+/// The sum that a prompt `a+b=?` asks for.
+fn asked(group: &Group) -> Option<u128> {
+    let question = &group.prompt.iter().rfind(|message| message.role == "user")?.content;
+    let (a, b) = question.trim().strip_suffix("=?")?.split_once('+')?;
+    Some(u128::from(a.trim().parse::<u64>().ok()?) + u128::from(b.trim().parse::<u64>().ok()?))
+}
+
+impl Verifier for Arithmetic {
+    fn verify(&self, _: &Context, group: &Group, completion: &Completion) -> Verdict {
+        let Some(sum) = asked(group) else {
+            return Verdict::Undecided("the last message of the user is no `a+b=?`".into());
+        };
+        let found = tagged(&completion.text, "answer").map(str::trim);
+        let is_number = |text: &&str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        let answer = found.filter(is_number).and_then(|text| text.parse::<u128>().ok());
+        let note = match (found, answer) {
+            (_, Some(answer)) if answer == sum => None,
+            (_, Some(answer)) => Some(format!("{answer} is not {sum}")),
+            (Some(_), None) => Some("its answer is no whole number".into()),
+            (None, None) => Some("no <answer>..</answer>".into()),
+        };
+        let score = if answer == Some(sum) { 1.0 } else { 0.0 };
+        Verdict::Decided(Finding { score, answer: answer.map(|n| n.to_string()), metrics: Vec::new(), note })
+    }
+}
+
+pipeline_plugin::task!(Arithmetic);

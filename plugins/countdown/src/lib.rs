@@ -154,7 +154,7 @@ impl Countdown {
     }
 }
 
-pipeline_plugin::generator!(Task<Countdown>);
+pipeline_plugin::task!(Task<Countdown>);
 
 #[cfg(test)]
 mod tests;

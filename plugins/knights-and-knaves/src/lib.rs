@@ -237,7 +237,7 @@ impl Family for KnightsAndKnaves {
     }
 }
 
-pipeline_plugin::generator!(Task<KnightsAndKnaves>);
+pipeline_plugin::task!(Task<KnightsAndKnaves>);
 
 #[cfg(test)]
 mod tests;

@@ -218,7 +218,7 @@ impl Family for ListOperations {
     }
 }
 
-pipeline_plugin::generator!(Task<ListOperations>);
+pipeline_plugin::task!(Task<ListOperations>);
 
 #[cfg(test)]
 mod tests;

@@ -184,7 +184,7 @@ impl Family for ShortestPath {
     }
 }
 
-pipeline_plugin::generator!(Task<ShortestPath>);
+pipeline_plugin::task!(Task<ShortestPath>);
 
 #[cfg(test)]
 mod tests;

@@ -115,7 +115,7 @@ impl Family for Sudoku {
     }
 }
 
-pipeline_plugin::generator!(Task<Sudoku>);
+pipeline_plugin::task!(Task<Sudoku>);
 
 #[cfg(test)]
 mod tests;
