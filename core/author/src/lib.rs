@@ -4,10 +4,15 @@
 //! nothing of runs: no stage, no model, no dataset.
 
 mod answers;
+mod judge;
 mod junit;
 mod manifest;
+mod quantiles;
+mod rows;
 mod tests;
 
+pub use judge::{Judge, JudgeError, Summary};
 pub use junit::junit;
 pub use manifest::{Budget, Error, Plugin, find, open};
+pub use quantiles::Quantiles;
 pub use tests::{Report, Tested, test};

@@ -440,7 +440,7 @@ impl Check<'_> {
 }
 
 /// Bytes from "64 MiB"; the space may be left out, the number may have underscores.
-pub(crate) fn bytes_from_text(text: &str) -> Option<i64> {
+pub fn bytes_from_text(text: &str) -> Option<i64> {
     let split = text.find(|letter: char| letter.is_ascii_alphabetic())?;
     let (number, unit) = text.split_at(split);
     let number: i64 = number.trim_end().replace('_', "").parse().ok()?;

@@ -22,6 +22,7 @@ use std::path::Path;
 
 use base::{Diagnostic, Span};
 
+pub use check::bytes_from_text;
 pub use files::{Files, SET};
 pub use manifest::load as manifest;
 pub use schema::schema;

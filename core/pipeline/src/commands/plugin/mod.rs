@@ -1,10 +1,14 @@
 //! `pipeline plugin ...`: what a plugin's author needs. One file a subcommand.
 
+mod progress;
+mod run;
 mod test;
 
 use std::path::Path;
 
 use author::{Budget, Error, Plugin};
+use host::ConfigureError;
+use serde_json::Value;
 use spec::Files;
 
 use crate::commands::report;
@@ -20,12 +24,55 @@ pub struct Args {
 enum Command {
     /// Run the `[[tests]]` of plugins' folders, each twice, and demand the same answer.
     Test(test::Args),
+    /// Judge a file of completions: a line of verdicts for each of its lines, in order.
+    Run(run::Args),
 }
 
 pub fn run(args: &Args) -> anyhow::Result<u8> {
     match &args.command {
         Command::Test(args) => test::run(args),
+        Command::Run(args) => run::run(args),
     }
+}
+
+/// What a plugin may spend, where its folder doesn't say it or something else is wanted.
+#[derive(clap::Args)]
+struct BudgetArgs {
+    /// WebAssembly fuel for one completion; the folder's, else 2,000,000,000.
+    #[arg(long)]
+    fuel: Option<u64>,
+    /// Memory of a component, such as "64 MiB"; the folder's, else 256 MiB.
+    #[arg(long, value_parser = size)]
+    memory: Option<u64>,
+    /// Operations of a Rhai script for one completion; the folder's, else 10,000,000.
+    #[arg(long)]
+    operations: Option<u64>,
+}
+
+impl From<&BudgetArgs> for Budget {
+    fn from(args: &BudgetArgs) -> Self {
+        Self { fuel: args.fuel, memory: args.memory, operations: args.operations }
+    }
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    let bytes = text.parse().ok().or_else(|| spec::bytes_from_text(text).and_then(|bytes| u64::try_from(bytes).ok()));
+    bytes.ok_or_else(|| "write an integer and a unit: B, KiB, MiB or GiB, such as \"64 MiB\"".into())
+}
+
+/// The config of the command line.
+fn json(text: &str) -> Result<Value, String> {
+    serde_json::from_str(text).map_err(|error| format!("it is no JSON: {error}"))
+}
+
+/// Prints what a plugin objects to in its config; another error stays one.
+fn refused(error: ConfigureError) -> anyhow::Result<u8> {
+    let ConfigureError::Config { errors } = error else { return Err(error.into()) };
+    for (pointer, message) in errors {
+        let place = if pointer.is_empty() { String::new() } else { format!(" at `{pointer}`") };
+        ui::say(&ui::escape(&format!("error: the plugin refuses its config{place}: {message}")));
+    }
+    Ok(exit_code::FINDING)
 }
 
 /// The plugin that is named, or the exit code after its mistakes were printed.
