@@ -22,6 +22,9 @@ const BATCH: usize = 8;
 /// Bytes that are read at once.
 const BUFFER: usize = 1 << 20;
 
+/// The stack of a worker: what a script needs at most, so that it is not made for each call. What is not used takes no memory.
+pub(crate) const STACK: usize = 80 << 20;
+
 /// The longest line.
 const LONGEST: u64 = 256 << 20;
 
@@ -58,6 +61,9 @@ pub enum JudgeError {
     /// The host failed.
     #[error(transparent)]
     Host(#[from] HostError),
+    /// No thread can be started.
+    #[error("failed to start a thread: {0}")]
+    Thread(std::io::Error),
     /// A worker panicked.
     #[error("a worker ended early; this is a defect of the tool")]
     Worker,
@@ -121,14 +127,17 @@ impl Summary {
         }
     }
 
-    fn merge(&mut self, other: &Self) {
+    fn merge(&mut self, done: &Done) {
+        let other = &done.summary;
         self.lines += other.lines;
         self.bytes += other.bytes;
         self.completions += other.completions;
         self.decided += other.decided;
         self.not_applicable += other.not_applicable;
         self.sum += other.sum;
-        self.spent.merge(&other.spent);
+        for (spent, times) in &done.spent {
+            self.spent.add(*spent, *times);
+        }
         for (reason, times, line) in &other.reasons {
             self.reason(reason, *times, *line);
         }
@@ -145,9 +154,12 @@ struct Batch {
 }
 
 /// Judged lines.
+#[derive(Default)]
 struct Done {
     text: Vec<u8>,
     summary: Summary,
+    /// What each completion of a line has spent, and how many they are.
+    spent: Vec<(u64, u64)>,
 }
 
 impl Judge<'_> {
@@ -167,8 +179,8 @@ impl Judge<'_> {
         for _ in 0..self.threads.max(1) {
             // A config of its own gives each worker a meter of its own.
             let plugin = self.plugin.configure(self.config)?;
-            let world = [World::Verifier, World::Rewarder].into_iter().find(|world| plugin.world() == *world);
-            let world = world.ok_or_else(|| JudgeError::World(self.name.into(), plugin.world().to_string()))?;
+            let world = [World::Verifier, World::Rewarder].into_iter().find(|world| plugin.worlds().contains(world));
+            let world = world.ok_or_else(|| JudgeError::World(self.name.into(), World::list(plugin.worlds())))?;
             workers.push(Worker { plugin, world, ctx: self.ctx, file: file.into() });
         }
         let waiting = 4 * workers.len();
@@ -177,7 +189,8 @@ impl Judge<'_> {
         let jobs = &Mutex::new(jobs);
         std::thread::scope(|scope| {
             for worker in workers {
-                scope.spawn(move || worker.work(jobs));
+                let thread = std::thread::Builder::new().stack_size(STACK);
+                thread.spawn_scoped(scope, move || worker.work(jobs)).map_err(JudgeError::Thread)?;
             }
             scope.spawn(move || read(BufReader::with_capacity(BUFFER, input), file, &send, &order));
             let mut summary = Summary::default();
@@ -192,7 +205,7 @@ impl Judge<'_> {
                 let Some(done) = next else { break };
                 let done = done.recv().map_err(|_| JudgeError::Worker)??;
                 output.write_all(&done.text).map_err(JudgeError::Write)?;
-                summary.merge(&done.summary);
+                summary.merge(&done);
                 observe(&summary);
             }
             output.flush().map_err(JudgeError::Write)?;
@@ -235,7 +248,7 @@ fn read(
             return;
         }
         if lines == 0 {
-            let _ = done.send(Ok(Done { text: Vec::new(), summary: Summary::default() }));
+            let _ = done.send(Ok(Done::default()));
             return;
         }
         if jobs.send(Batch { text, first, done }).is_err() {
@@ -266,20 +279,14 @@ impl Worker {
     }
 
     fn batch(&self, batch: &Batch) -> Result<Done, JudgeError> {
-        let mut done = Done { text: Vec::new(), summary: Summary::default() };
+        let mut done = Done::default();
         done.summary.bytes = batch.text.len() as u64;
         for (i, line) in batch.text.split_inclusive(|byte| *byte == b'\n').enumerate() {
             let index = batch.first + i as u64;
-            let line = if index == 0 { line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(line) } else { line };
             if line.trim_ascii().is_empty() {
                 continue;
             }
-            let group = rows::group(line, &self.file, index).map_err(|wrong| JudgeError::Line {
-                file: self.file.to_string(),
-                line: index + 1,
-                column: wrong.column,
-                message: wrong.message,
-            })?;
+            let group = rows::group_at(line, &self.file, index)?;
             self.group(&group, index + 1, &mut done)?;
         }
         Ok(done)
@@ -325,7 +332,7 @@ impl Worker {
         let spent = after.fuel + after.operations - before.fuel - before.operations;
         summary.lines += 1;
         summary.completions += n;
-        summary.spent.add(spent.checked_div(n).unwrap_or(0), n);
+        done.spent.push((spent.checked_div(n).unwrap_or(0), n));
         Ok(())
     }
 }

@@ -4,15 +4,20 @@
 //! nothing of runs: no stage, no model, no dataset.
 
 mod answers;
+mod info;
 mod judge;
 mod junit;
 mod manifest;
+mod measure;
 mod quantiles;
 mod rows;
 mod tests;
 
+pub use info::{Configuring, Info, info};
 pub use judge::{Judge, JudgeError, Summary};
 pub use junit::junit;
 pub use manifest::{Budget, Error, Plugin, find, open};
+pub use measure::{Measured, Work, limits, measure};
 pub use quantiles::Quantiles;
+pub use rows::groups;
 pub use tests::{Report, Tested, test};

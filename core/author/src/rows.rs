@@ -2,12 +2,15 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::io::BufRead;
 use std::sync::Arc;
 
 use base::{Completion, Finding, Finish, Group, Judgement, Message, Prompt, RoutedExperts, Verdict};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
+
+use crate::judge::JudgeError;
 
 /// What a line should look like.
 const FORM: &str =
@@ -18,13 +21,13 @@ const MOST_TOKENS: u32 = 1 << 24;
 
 /// What is wrong with a line, and in which column if that is known.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Wrong {
-    pub(crate) column: Option<usize>,
-    pub(crate) message: String,
+struct Wrong {
+    column: Option<usize>,
+    message: String,
 }
 
 /// The group of a line. `index` is its number in the file, from 0.
-pub(crate) fn group(line: &[u8], source: &Arc<str>, index: u64) -> Result<Group, Wrong> {
+fn group(line: &[u8], source: &Arc<str>, index: u64) -> Result<Group, Wrong> {
     let row: Row = serde_json::from_slice(line).map_err(|error| {
         let text = error.to_string();
         let message = text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message);
@@ -66,6 +69,37 @@ pub(crate) fn group(line: &[u8], source: &Arc<str>, index: u64) -> Result<Group,
         judgements: row.judgements,
         rewards: Vec::new(),
         decisions: Vec::new(),
+    })
+}
+
+/// The groups of the first lines of a file, at most `most` of them; blank lines are passed over.
+///
+/// # Errors
+/// The file can't be read, or a line is not what it should be.
+pub fn groups(input: impl BufRead, file: &str, most: usize) -> Result<Vec<Group>, JudgeError> {
+    let source: Arc<str> = file.into();
+    let mut groups = Vec::new();
+    for (index, line) in input.split(b'\n').enumerate() {
+        let line = line.map_err(|error| JudgeError::Read(file.into(), error))?;
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
+        if groups.len() == most {
+            break;
+        }
+        groups.push(group_at(&line, &source, index as u64)?);
+    }
+    Ok(groups)
+}
+
+/// The group of a line, or an error with its place.
+pub(crate) fn group_at(line: &[u8], source: &Arc<str>, index: u64) -> Result<Group, JudgeError> {
+    let line = if index == 0 { line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(line) } else { line };
+    group(line, source, index).map_err(|wrong| JudgeError::Line {
+        file: source.to_string(),
+        line: index + 1,
+        column: wrong.column,
+        message: wrong.message,
     })
 }
 

@@ -23,6 +23,8 @@ pub struct Spent {
     pub runs: u64,
     /// The fuel of those programs.
     pub run_fuel: u64,
+    /// The most bytes of linear memory that an instance of a component came to have; programs that it ran apart.
+    pub memory: u64,
     /// Completions that could not be decided.
     pub undecided: u64,
 }
@@ -33,6 +35,7 @@ struct Meter {
     units: AtomicU64,
     runs: AtomicU64,
     run_fuel: AtomicU64,
+    memory: AtomicU64,
     undecided: AtomicU64,
 }
 
@@ -45,6 +48,7 @@ pub struct Configured {
     gate: Arc<Gate>,
     budget: u64,
     unit: &'static str,
+    configuring: u64,
     meter: Arc<Meter>,
     /// The first reasons that were reported, so that a log is not flooded by the same one.
     reported: Arc<Mutex<u32>>,
@@ -66,8 +70,9 @@ impl Configured {
         sandbox: Arc<dyn Sandbox>,
         gate: Arc<Gate>,
         (budget, unit): (u64, &'static str),
+        configuring: u64,
     ) -> Self {
-        Self { name, worlds, sandbox, gate, budget, unit, meter: Arc::default(), reported: Arc::default() }
+        Self { name, worlds, sandbox, gate, budget, unit, configuring, meter: Arc::default(), reported: Arc::default() }
     }
 
     /// The plugin's name, as given to [`crate::Host::load`].
@@ -80,6 +85,12 @@ impl Configured {
         &self.worlds
     }
 
+    /// Fuel or operations that taking its config costs; of a component, the start of an instance too. Each call of a
+    /// component pays it again, within the budget of one completion that is beside those of the completions.
+    pub fn configuring(&self) -> u64 {
+        self.configuring
+    }
+
     /// Totals since the plugin was configured, of all clones together.
     pub fn spent(&self) -> Spent {
         let units = self.meter.units.load(Ordering::Relaxed);
@@ -90,6 +101,7 @@ impl Configured {
             operations: if is_fuel { 0 } else { units },
             runs: self.meter.runs.load(Ordering::Relaxed),
             run_fuel: self.meter.run_fuel.load(Ordering::Relaxed),
+            memory: self.meter.memory.load(Ordering::Relaxed),
             undecided: self.meter.undecided.load(Ordering::Relaxed),
         }
     }
@@ -281,6 +293,7 @@ impl Configured {
             self.meter.units.fetch_add(outcome.cost.units, Ordering::Relaxed);
             self.meter.runs.fetch_add(outcome.cost.runs, Ordering::Relaxed);
             self.meter.run_fuel.fetch_add(outcome.cost.run_fuel, Ordering::Relaxed);
+            self.meter.memory.fetch_max(outcome.cost.memory, Ordering::Relaxed);
             return Ok(result);
         }
         Err(HostError::Watchdog { plugin: self.name.to_string(), call: world.function(), place: place() })

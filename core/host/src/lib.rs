@@ -29,7 +29,7 @@ pub use error::{ConfigureError, HostError};
 use gate::Gate;
 use grants::Granted;
 pub use runtimes::Runtime;
-use sandbox::{Fault, Outcome, Patience};
+use sandbox::{Cost, Fault, Outcome, Patience};
 pub use script::{Condition, ConditionError};
 
 /// Settings of a host.
@@ -149,7 +149,16 @@ impl Host {
             let component = self.components.load(&source, limits, granted, &self.gate)?;
             (component.worlds().into(), Arc::new(component))
         };
-        Ok(Plugin { name: name.into(), worlds, hash, code, gate: Arc::clone(&self.gate), schema: OnceLock::new() })
+        let size = bytes.len() as u64;
+        Ok(Plugin {
+            name: name.into(),
+            worlds,
+            hash,
+            size,
+            code,
+            gate: Arc::clone(&self.gate),
+            schema: OnceLock::new(),
+        })
     }
 }
 
@@ -175,6 +184,7 @@ pub struct Plugin {
     name: Arc<str>,
     worlds: Arc<[World]>,
     hash: String,
+    size: u64,
     code: Arc<dyn sandbox::Code>,
     gate: Arc<Gate>,
     schema: OnceLock<serde_json::Value>,
@@ -197,6 +207,21 @@ impl Plugin {
         self.hash.clone()
     }
 
+    /// The bytes of the code.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The version of the plugin interface that a component was built for, and what it imports; `None` of a script.
+    pub fn interface(&self) -> Option<(&'static str, Vec<String>)> {
+        self.code.interface()
+    }
+
+    /// What its budget counts: "fuel" or "operations".
+    pub fn unit(&self) -> &'static str {
+        self.code.budget().1
+    }
+
     /// The JSON Schema of the plugin's config; the plugin is asked once.
     ///
     /// # Errors
@@ -206,7 +231,7 @@ impl Plugin {
             return Ok(schema.clone());
         }
         let failed = |reason| HostError::Failed { plugin: self.name.to_string(), call: "schema", reason };
-        let schema = match self.twice("schema", |patience| self.code.schema(patience))? {
+        let schema = match self.twice("schema", |patience| self.code.schema(patience))?.0 {
             Some(text) => {
                 serde_json::from_str(&text).map_err(|error| failed(format!("the schema is no JSON: {error}")))?
             }
@@ -229,26 +254,27 @@ impl Plugin {
             reason: error.to_string(),
         })?;
         let mut errors: Vec<_> = validator.iter_errors(&config).flat_map(objections).collect();
+        let mut cost = Cost::default();
         if errors.is_empty() {
             let text = config.to_string();
-            errors = self.twice("configure", |patience| self.code.check(&text, patience))?;
+            (errors, cost) = self.twice("configure", |patience| self.code.check(&text, patience))?;
         }
         if !errors.is_empty() {
             return Err(ConfigureError::Config { errors });
         }
         let sandbox = self.code.bind(&config);
         let (name, worlds, gate) = (Arc::clone(&self.name), Arc::clone(&self.worlds), Arc::clone(&self.gate));
-        Ok(Configured::new(name, worlds, sandbox, gate, self.code.budget()))
+        Ok(Configured::new(name, worlds, sandbox, gate, self.code.budget(), cost.units))
     }
 
     /// Calls once, and once more with patience after the watchdog rang.
-    fn twice<T>(&self, call: &'static str, f: impl Fn(Patience) -> Outcome<T>) -> Result<T, HostError> {
+    fn twice<T>(&self, call: &'static str, f: impl Fn(Patience) -> Outcome<T>) -> Result<(T, Cost), HostError> {
         for patience in [Patience::Once, Patience::Alone] {
             let pass = self.gate.enter(patience == Patience::Alone);
             let outcome = f(patience);
             drop(pass);
             let reason = match outcome.result {
-                Ok(value) => return Ok(value),
+                Ok(value) => return Ok((value, outcome.cost)),
                 Err(Fault::Expired) => continue,
                 Err(Fault::Guest(reason)) => reason,
                 Err(Fault::Exhausted) => {

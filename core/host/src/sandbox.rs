@@ -44,6 +44,8 @@ pub(crate) struct Cost {
     pub(crate) runs: u64,
     /// The fuel of those programs.
     pub(crate) run_fuel: u64,
+    /// Bytes of linear memory that the instance came to have.
+    pub(crate) memory: u64,
 }
 
 /// What a call gave and what it cost.
@@ -64,6 +66,9 @@ pub(crate) trait Code: Send + Sync {
 
     /// The plugin with a config that it has accepted.
     fn bind(&self, config: &serde_json::Value) -> Arc<dyn Sandbox>;
+
+    /// The version of the interface that a component was built for, and what it imports; nothing of a script.
+    fn interface(&self) -> Option<(&'static str, Vec<String>)>;
 
     /// The budget of one completion, with its unit, for messages.
     fn budget(&self) -> (u64, &'static str);

@@ -26,7 +26,7 @@ fn a_verifier_is_right() {
     assert_eq!(verdicts, [score(1.0), score(0.0), score(0.0), score(0.0)]);
     assert_eq!(plugin.verify(&ctx(), &group(None, &[])).unwrap(), []);
     let Spent { fuel, .. } = plugin.spent();
-    assert_eq!(plugin.spent(), Spent { calls: 1, fuel, ..Spent::default() });
+    assert_eq!(plugin.spent(), Spent { calls: 1, fuel, memory: 1 << 16, ..Spent::default() });
     assert!(fuel > 0 && fuel < 10_000, "{fuel}");
 }
 

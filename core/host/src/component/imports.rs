@@ -56,6 +56,13 @@ pub(super) struct Memory {
     used: u64,
 }
 
+impl Memory {
+    /// Bytes in use: memories never shrink.
+    pub(super) fn used(&self) -> u64 {
+        self.used
+    }
+}
+
 impl ResourceLimiter for Memory {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         if maximum.is_some_and(|maximum| desired > maximum) {

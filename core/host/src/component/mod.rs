@@ -337,14 +337,14 @@ impl Setup {
             .and_then(|()| running.instance.get_typed_func::<F::Params, F::Results>(&mut running.store, index))
             .and_then(|f| f.call(&mut running.store, params));
         running.show_log(&self.name);
-        let Cost { units, runs, run_fuel } = self.cost(&running.store, call.budget);
+        let cost = self.cost(&running.store, call.budget);
         Outcome {
             result: result.map(Single::value).map_err(|error| match self.failure(&error, &running.store) {
                 Failure::Fuel => Fault::Exhausted,
                 Failure::Expired => Fault::Expired,
                 other => Fault::Guest(other.reason(self.fuel)),
             }),
-            cost: Cost { units: before + units, runs, run_fuel },
+            cost: Cost { units: before + cost.units, ..cost },
         }
     }
 
@@ -352,7 +352,7 @@ impl Setup {
     fn cost(&self, store: &Store<State>, budget: u64) -> Cost {
         let programs = &store.data().programs;
         let units = budget - store.get_fuel().unwrap_or(0).min(budget);
-        Cost { units, runs: programs.total(), run_fuel: programs.fuel }
+        Cost { units, runs: programs.total(), run_fuel: programs.fuel, memory: store.data().memory.used() }
     }
 
     /// A failure before the function that was asked for.
@@ -468,6 +468,12 @@ impl Code for Component {
 
     fn bind(&self, config: &serde_json::Value) -> Arc<dyn Sandbox> {
         Arc::new(Bound { setup: Arc::clone(&self.setup), config: config.to_string() })
+    }
+
+    fn interface(&self) -> Option<(&'static str, Vec<String>)> {
+        let (component, engine) = (self.setup.pre.component(), self.setup.pre.engine());
+        let imports = component.component_type().imports(engine).map(|(name, _)| name.to_owned()).collect();
+        Some((self.setup.exports.version, imports))
     }
 
     fn budget(&self) -> (u64, &'static str) {

@@ -257,6 +257,10 @@ impl Code for Script {
         Arc::new(Bound { inner: Arc::clone(&self.inner), config: values::dynamic(config) })
     }
 
+    fn interface(&self) -> Option<(&'static str, Vec<String>)> {
+        None
+    }
+
     fn budget(&self) -> (u64, &'static str) {
         (self.inner.operations, "operations")
     }

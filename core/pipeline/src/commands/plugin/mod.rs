@@ -1,5 +1,7 @@
 //! `pipeline plugin ...`: what a plugin's author needs. One file a subcommand.
 
+mod bench;
+mod info;
 mod progress;
 mod run;
 mod test;
@@ -26,12 +28,18 @@ enum Command {
     Test(test::Args),
     /// Judge a file of completions: a line of verdicts for each of its lines, in order.
     Run(run::Args),
+    /// Say what a plugin is: worlds, imports, config, and what it costs to load and configure.
+    Info(info::Args),
+    /// Measure what a plugin's calls cost, and say which limits leave room.
+    Bench(bench::Args),
 }
 
 pub fn run(args: &Args) -> anyhow::Result<u8> {
     match &args.command {
         Command::Test(args) => test::run(args),
         Command::Run(args) => run::run(args),
+        Command::Info(args) => info::run(args),
+        Command::Bench(args) => bench::run(args),
     }
 }
 

@@ -78,7 +78,7 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
     match judged {
         Ok(summary) => {
             output.finish()?;
-            ui::say(&words(&summary, loaded.world() == host::World::Rewarder, seconds));
+            ui::say(&words(&summary, !loaded.worlds().contains(&host::World::Verifier), seconds));
             Ok(exit_code::DONE)
         }
         // Who reads the verdicts has enough.
