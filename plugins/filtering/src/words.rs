@@ -65,12 +65,22 @@ fn stands_alone(c: char) -> bool {
     matches!(c, '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{323af}')
 }
 
-/// A hash of each `n` words in a row, in their order; of all words where there are fewer, and none where there is none.
+/// The base of the polynomial that a window of words is hashed by.
+const BASE: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// A hash of each `n` words in a row, in their order; of all words where there are fewer, and none where there is none. The
+/// next window's is made of the last one's (Karp and Rabin, 1987), so that `n` costs nothing.
 pub fn windows(words: &[Word], n: usize) -> impl Iterator<Item = u64> + '_ {
     let n = n.clamp(1, words.len().max(1));
-    words
-        .windows(n)
-        .map(|window| mix(window.iter().fold(START, |hash, word| hash.rotate_left(5).wrapping_mul(31) ^ word.hash)))
+    let leading = (0..n).fold(1_u64, |power, _| power.wrapping_mul(BASE));
+    let mut sum = 0_u64;
+    words.iter().enumerate().filter_map(move |(at, word)| {
+        sum = sum.wrapping_mul(BASE).wrapping_add(word.hash);
+        if at >= n {
+            sum = sum.wrapping_sub(words[at - n].hash.wrapping_mul(leading));
+        }
+        (at + 1 >= n).then(|| mix(sum))
+    })
 }
 
 #[cfg(test)]
