@@ -1,5 +1,5 @@
-//! Lists the first-party plugins, each folder of `plugins/` that holds a component or a script of its own name, and the
-//! runtimes of `plugins/runtimes/`.
+//! Lists the first-party plugins, each folder of `plugins/` that holds a component or a script of its own name, with what its
+//! `plugin.toml` says, and the runtimes of `plugins/runtimes/`.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -20,9 +20,15 @@ fn main() -> io::Result<()> {
         }
     }
     names.sort();
-    let mut code = format!("const BUILTINS: [(&str, &[u8], bool); {}] = [\n", names.len());
+    let mut code = format!("const BUILTINS: [(&str, &[u8], bool, Option<&str>); {}] = [\n", names.len());
     for (name, file, is_script) in names {
-        let _ = writeln!(code, "    ({name:?}, include_bytes!({:?}), {is_script}),", file.display().to_string());
+        let manifest = file.with_file_name("plugin.toml");
+        let manifest = match manifest.is_file() {
+            true => format!("Some(include_str!({:?}))", manifest.display().to_string()),
+            false => "None".to_owned(),
+        };
+        let file = file.display().to_string();
+        let _ = writeln!(code, "    ({name:?}, include_bytes!({file:?}), {is_script}, {manifest}),");
     }
     code.push_str("];\n");
     let out = env::var("OUT_DIR").map_err(io::Error::other)?;

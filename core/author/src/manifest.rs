@@ -51,7 +51,7 @@ pub struct Plugin {
     pub source: PluginSource,
     /// What it may spend.
     pub limits: Limits,
-    /// Its tests and where they are; of a plugin that was named by its folder.
+    /// Its tests and where they are; of a plugin that has a `plugin.toml`.
     pub tests: Option<(PathBuf, Vec<Case>)>,
 }
 
@@ -88,16 +88,22 @@ pub fn open(named: &Path, budget: Budget, files: &mut Files) -> Result<Plugin, E
         Some("rhai") if named.exists() => PluginSource::Rhai(named.to_owned()),
         _ if named.exists() => return Err(Error::NoPlugin(named.to_owned())),
         None if named.components().count() == 1 => {
-            if let Err(error) = host::builtin(&text) {
-                return Err(Error::Unknown(text.into_owned(), error));
-            }
-            PluginSource::Builtin(text.clone().into_owned())
+            let manifest = host::builtin(&text).map_err(|error| Error::Unknown(text.clone().into_owned(), error))?;
+            let source = PluginSource::Builtin(text.clone().into_owned());
+            let Some(manifest) = manifest else { return Ok(bare(text.into_owned(), source, budget)) };
+            let file = Path::new("builtin").join(named).join(MANIFEST);
+            files.insert(file.clone(), manifest.to_owned());
+            return Ok(Plugin { source, ..folder(&file, budget, files)? });
         }
         _ => return Err(Error::Absent(named.to_owned())),
     };
     let name = named.file_stem().map_or(text.clone(), |stem| stem.to_string_lossy()).into_owned();
-    let limits = limited(Limits::default(), budget, Budget::DEFAULT);
-    Ok(Plugin { name, source, limits, tests: None })
+    Ok(bare(name, source, budget))
+}
+
+/// A plugin of which nothing is known but its code.
+fn bare(name: String, source: PluginSource, budget: Budget) -> Plugin {
+    Plugin { name, source, limits: limited(Limits::default(), budget, Budget::DEFAULT), tests: None }
 }
 
 fn folder(file: &Path, budget: Budget, files: &mut Files) -> Result<Plugin, Error> {

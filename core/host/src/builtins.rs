@@ -2,7 +2,7 @@
 
 use crate::HostError;
 
-// `BUILTINS`: name, code, and whether it is a script; in alphabetical order.
+// `BUILTINS`: name, code, whether it is a script, and its `plugin.toml`; in alphabetical order.
 include!(concat!(env!("OUT_DIR"), "/builtins.rs"));
 
 /// The names of the builtin plugins, in alphabetical order.
@@ -19,18 +19,22 @@ pub fn builtins() -> &'static [&'static str] {
     &NAMES
 }
 
-/// Whether there is a builtin of this name.
+/// The `plugin.toml` of a builtin, if it has one: the limits it needs, and its tests.
 ///
 /// # Errors
-/// There is none; the message suggests one.
-pub fn builtin(name: &str) -> Result<(), HostError> {
-    find(name).map(|_| ())
+/// There is no builtin of this name; the message suggests one.
+pub fn builtin(name: &str) -> Result<Option<&'static str>, HostError> {
+    entry(name).map(|builtin| builtin.3)
 }
 
 /// The code of a builtin, and whether it is a script.
 pub(crate) fn find(name: &str) -> Result<(&'static [u8], bool), HostError> {
-    if let Some((_, bytes, is_script)) = BUILTINS.iter().find(|builtin| builtin.0 == name) {
-        return Ok((bytes, *is_script));
+    entry(name).map(|builtin| (builtin.1, builtin.2))
+}
+
+fn entry(name: &str) -> Result<&'static (&'static str, &'static [u8], bool, Option<&'static str>), HostError> {
+    if let Some(builtin) = BUILTINS.iter().find(|builtin| builtin.0 == name) {
+        return Ok(builtin);
     }
     let close = |known: &&&str| distance(name, known) <= 1 + name.len().max(known.len()) / 4;
     let suggestion = builtins().iter().filter(close).min_by_key(|known| distance(name, known)).copied();

@@ -31,7 +31,8 @@ impl Files {
         self.texts.get_index_of(file)
     }
 
-    pub(crate) fn insert(&mut self, file: PathBuf, text: String) {
+    /// Keeps a text under the name of a file, which is then not read.
+    pub fn insert(&mut self, file: PathBuf, text: String) {
         self.texts.insert(file, text);
     }
 

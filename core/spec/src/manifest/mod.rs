@@ -18,7 +18,7 @@ use crate::types::{Case, Expect, Input, Manifest};
 /// Reads a `plugin.toml`.
 ///
 /// The manifest is `None` exactly if there is an error among the findings, which are sorted by place. A path in the file is
-/// relative to its folder. The code is not looked at.
+/// relative to its folder. The code is not looked at. A text that `files` holds under this name already is not read again.
 pub fn load(path: &Path, files: &mut Files) -> (Option<Manifest>, Vec<Diagnostic>) {
     let mut findings = Vec::new();
     let manifest = read(path, files, &mut findings);
@@ -96,12 +96,8 @@ impl Reader<'_> {
         let expect = node.get("expect").and_then(|expect| self.expect(expect, side, &join(path, "expect")));
         let refused = node.get("expect").is_some_and(|expect| expect.get("refused").is_some());
         let input = match node.get("input") {
-            Some(input) if refused => {
-                self.say(input, "unused-input", "a config that is refused gets no input", "leave it out");
-                None
-            }
+            _ if refused => Some(Input::Nothing),
             Some(input) => self.input(input, side, &join(path, "input")),
-            None if refused => Some(Input::Nothing),
             None => {
                 if !self.check.broken {
                     self.say(node, "missing-key", &format!("`{path}` has no `input`"), "`input` is missing");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use author::{Judge, JudgeError, Summary};
-use host::{Host, Options};
+use host::{Host, Options, World};
 use serde_json::Value;
 
 use super::progress::Progress;
@@ -78,7 +78,7 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
     match judged {
         Ok(summary) => {
             output.finish()?;
-            ui::say(&words(&summary, !loaded.worlds().contains(&host::World::Verifier), seconds));
+            ui::say(&words(&summary, &loaded, seconds));
             Ok(exit_code::DONE)
         }
         // Who reads the verdicts has enough.
@@ -140,8 +140,8 @@ impl Output {
 }
 
 /// What was judged, for people.
-fn words(summary: &Summary, are_rewards: bool, seconds: f64) -> String {
-    let what = if are_rewards { "reward" } else { "score" };
+fn words(summary: &Summary, plugin: &host::Plugin, seconds: f64) -> String {
+    let what = if plugin.worlds().contains(&World::Verifier) { "score" } else { "reward" };
     let mut parts = vec![match summary.mean() {
         Some(mean) => format!("mean {what} {mean:.4}"),
         None => format!("no {what}"),
@@ -168,7 +168,7 @@ fn words(summary: &Summary, are_rewards: bool, seconds: f64) -> String {
     }
     let spent = &summary.spent;
     let [p50, p99, most] = [spent.at(0.5), spent.at(0.99), spent.most()].map(thousands);
-    lines.push(format!("spent on a completion: {p50} at p50, {p99} at p99, {most} at most"));
+    lines.push(format!("{} for a completion: {p50} at p50, {p99} at p99, {most} at most", plugin.unit()));
     let rate = summary.completions as f64 / seconds.max(1e-9);
     lines.push(format!("{seconds:.2} s, {} completions/s", thousands(rate as u64)));
     lines.join("\n")
