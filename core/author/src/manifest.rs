@@ -51,6 +51,8 @@ pub struct Plugin {
     pub source: PluginSource,
     /// What it may spend.
     pub limits: Limits,
+    /// What it may use beyond its input.
+    pub grants: Grants,
     /// Its tests and where they are; of a plugin that has a `plugin.toml`.
     pub tests: Option<(PathBuf, Vec<Case>)>,
 }
@@ -66,7 +68,7 @@ impl Plugin {
             PluginSource::Wasm(path) => Code::Wasm(path),
             PluginSource::Rhai(path) => Code::Rhai(path),
         };
-        host.load(&self.name, code, &self.limits, &Grants::default())
+        host.load(&self.name, code, &self.limits, &self.grants)
     }
 }
 
@@ -103,7 +105,8 @@ pub fn open(named: &Path, budget: Budget, files: &mut Files) -> Result<Plugin, E
 
 /// A plugin of which nothing is known but its code.
 fn bare(name: String, source: PluginSource, budget: Budget) -> Plugin {
-    Plugin { name, source, limits: limited(Limits::default(), budget, Budget::DEFAULT), tests: None }
+    let limits = limited(Limits::default(), budget, Budget::DEFAULT);
+    Plugin { name, source, limits, grants: Grants::default(), tests: None }
 }
 
 fn folder(file: &Path, budget: Budget, files: &mut Files) -> Result<Plugin, Error> {
@@ -111,7 +114,8 @@ fn folder(file: &Path, budget: Budget, files: &mut Files) -> Result<Plugin, Erro
     let Some(manifest) = manifest else { return Err(Error::Invalid(findings)) };
     let limits = limited(manifest.plugin.limits, budget, Budget::default());
     let tests = Some((manifest.file, manifest.tests));
-    Ok(Plugin { name: manifest.name, source: manifest.plugin.source, limits, tests })
+    let spec::Plugin { source, grants, .. } = manifest.plugin;
+    Ok(Plugin { name: manifest.name, source, limits, grants, tests })
 }
 
 /// Limits with those that were asked for, and defaults where there is none.

@@ -1,13 +1,13 @@
 //! Through the phases, through the steps of each, from commit to commit.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use base::Group;
-use host::Host;
+use host::{Host, Spent};
 use record::{Checkpoint, Collected, Keep, Mark, PhaseFolder, RunFolder};
 use serde_json::json;
 use spec::{Pipeline, StageKind};
@@ -160,6 +160,7 @@ impl Drive<'_> {
         let mut numbers = Numbers::new();
         let mut timing = vec![("step_time".to_owned(), seconds)];
         let mut groups: Vec<(Arc<Group>, Vec<f64>)> = Vec::new();
+        let mut spent: BTreeMap<String, Spent> = BTreeMap::new();
         let mut finding = None;
         for Done { stage, report, seconds } in results {
             for (name, number) in report.metrics {
@@ -167,6 +168,10 @@ impl Drive<'_> {
                 let name =
                     if numbers.iter().any(|(other, _)| *other == name) { format!("{stage}/{name}") } else { name };
                 numbers.push((name, number));
+            }
+            if let Some((plugin, one)) = report.spent {
+                let total = spent.entry(plugin).or_default();
+                *total = *total + one;
             }
             timing.push((format!("timing_s/{stage}"), seconds));
             // Where several branches end, the one that learned knows most about the groups.
@@ -185,6 +190,7 @@ impl Drive<'_> {
         }
         let tokens = numbers.iter().find(|(name, _)| name == "num_tokens").map_or(0.0, |(_, tokens)| *tokens);
         timing.push(("perf/throughput".to_owned(), tokens / seconds));
+        numbers.extend(metrics::of_plugins(&spent));
         numbers.extend(metrics::of_groups(&groups));
 
         if !groups.is_empty() {

@@ -48,10 +48,9 @@ pub(crate) fn check(
                 findings.extend(read_rows(path, columns, *limit, span, &|_| Ok(())).err().unwrap_or_default());
                 span
             }
-            Questions::Plugin { plugin, config, config_span, .. } => {
-                findings
-                    .extend(plugins.configure(plugin, World::Generator, config, config_span).err().unwrap_or_default());
-                config_span
+            Questions::Plugin { plugin, config, .. } => {
+                findings.extend(plugins.configure(plugin, World::Generator, config).err().unwrap_or_default());
+                &config.span
             }
         };
         check_template(name, evaluation.template.as_deref(), span, findings);
@@ -103,24 +102,23 @@ fn check_stage(
         }
         StageKind::Generate(generate) => {
             template(&generate.feed, findings);
-            let (config, span) = (&generate.config, &generate.config_span);
-            let configured = plugins.configure(&generate.plugin, World::Generator, config, span);
+            let configured = plugins.configure(&generate.plugin, World::Generator, &generate.config);
             findings.extend(configured.err().unwrap_or_default());
         }
         StageKind::Verify(verify) => {
-            let configured = plugins.configure(&verify.plugin, World::Verifier, &verify.config, &verify.config_span);
+            let configured = plugins.configure(&verify.plugin, World::Verifier, &verify.config);
             findings.extend(configured.err().unwrap_or_default());
         }
         StageKind::Reward(reward) => {
-            if let RewardRule::Plugin { plugin, config, config_span } = &reward.rule {
-                let configured = plugins.configure(plugin, World::Rewarder, config, config_span);
+            if let RewardRule::Plugin { plugin, config } = &reward.rule {
+                let configured = plugins.configure(plugin, World::Rewarder, config);
                 findings.extend(configured.err().unwrap_or_default());
             }
         }
         StageKind::Filter(filter) => {
             findings.extend(filter.condition.as_ref().and_then(|text| condition(name, text).err()));
             if let Some((plugin, config)) = &filter.plugin {
-                let configured = plugins.configure(plugin, World::Filterer, config, &filter.config_span);
+                let configured = plugins.configure(plugin, World::Filterer, config);
                 findings.extend(configured.err().unwrap_or_default());
             }
         }

@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use base::Group;
 use crossbeam::channel::{Receiver, Sender, bounded};
+use host::Spent;
 use record::CollectedRow;
 
 use crate::error::Error;
@@ -50,6 +51,8 @@ pub(crate) struct Report {
     /// The step's groups in prompt order, from stages that nothing follows: each with the advantage of every completion,
     /// or with none where nothing is learned from them.
     pub groups: Option<Vec<(Arc<Group>, Vec<f64>)>>,
+    /// What the stage's plugin has spent, by the plugin's name.
+    pub spent: Option<(String, Spent)>,
     /// A rule of the file that the step broke: the run ends after the commit.
     pub finding: Option<String>,
     /// What the user should know though the run goes on.

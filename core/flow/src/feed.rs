@@ -53,6 +53,14 @@ impl Feed {
         })
     }
 
+    /// The plugin that makes rows while steps are run, if one does.
+    pub fn generator(&self) -> Option<&Configured> {
+        match &self.dealer {
+            Dealer::Rows(_) => None,
+            Dealer::Endless(generator) => Some(generator),
+        }
+    }
+
     /// The prompts of a step (counted from 0).
     pub fn step(&self, step: u64) -> Result<Vec<Arc<Prompt>>, Error> {
         let first = step * self.rows_per_step as u64;

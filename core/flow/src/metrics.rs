@@ -4,6 +4,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base::{Decision, Finish, Group, Verdict};
+use host::Spent;
+
+/// What each plugin spent in a step; what it spent nothing of is left out.
+pub(crate) fn of_plugins(spent: &BTreeMap<String, Spent>) -> Vec<(String, f64)> {
+    let of = |(plugin, spent): (&String, &Spent)| {
+        let Spent { fuel, operations, runs, run_fuel, .. } = *spent;
+        [("fuel", fuel), ("operations", operations), ("runs", runs), ("run_fuel", run_fuel)]
+            .into_iter()
+            .filter(|(_, units)| *units > 0)
+            .map(|(name, units)| (format!("plugin/{plugin}/{name}"), units as f64))
+            .collect::<Vec<_>>()
+    };
+    spent.iter().flat_map(of).collect()
+}
 
 /// Metrics of the completions, rewards and verdicts of a step.
 pub(crate) fn of_groups(groups: &[(Arc<Group>, Vec<f64>)]) -> Vec<(String, f64)> {

@@ -8,8 +8,7 @@ use candle_core::{DType, Device};
 use host::{Configured, Host, World};
 use indexmap::IndexMap;
 use model::Model;
-use serde_json::Value;
-use spec::{ModelSource, Origin, Pipeline, Questions, RewardRule, Schedule, StageKind};
+use spec::{ModelSource, Origin, Pipeline, PluginConfig, Questions, RewardRule, Schedule, StageKind};
 
 use crate::environment::{condition, read_rows};
 use crate::error::Error;
@@ -147,10 +146,9 @@ impl Builder<'_, '_> {
             StageKind::Verify(verify) => Box::new(self.verify(name, verify)?),
             StageKind::Reward(reward) => Box::new(self.reward(name, key, reward, node.stage.inputs.len())?),
             StageKind::Filter(filter) => {
-                let configure = |(plugin, config): &(String, Value)| {
-                    self.configure(plugin, World::Filterer, config, &filter.config_span)
-                };
-                let plugin = filter.plugin.as_ref().map(configure).transpose()?;
+                let plugin = filter.plugin.as_ref();
+                let plugin =
+                    plugin.map(|(plugin, config)| self.configure(plugin, World::Filterer, config)).transpose()?;
                 let (rules, max_tokens) = (filter.drop.clone(), self.max_tokens(name));
                 let condition = filter.condition.as_ref().map(|text| condition(name, text)).transpose();
                 let condition = condition.map_err(|finding| Error::Environment(vec![finding]))?;
@@ -167,8 +165,8 @@ impl Builder<'_, '_> {
         self.models.get(name).cloned().ok_or_else(missing)
     }
 
-    fn configure(&self, plugin: &str, world: World, config: &Value, span: &Span) -> Result<Configured, Error> {
-        self.plugins.configure(plugin, world, config, span).map_err(Error::Environment)
+    fn configure(&self, plugin: &str, world: World, config: &PluginConfig) -> Result<Configured, Error> {
+        self.plugins.configure(plugin, world, config).map_err(Error::Environment)
     }
 
     /// The limit on completions that reach a stage; 0 where none do.
@@ -200,8 +198,7 @@ impl Builder<'_, '_> {
     }
 
     fn generate(&self, name: &str, key: RngKey, generate: &spec::Generate) -> Result<SourceStage, Error> {
-        let (config, span) = (&generate.config, &generate.config_span);
-        let plugin = self.configure(&generate.plugin, World::Generator, config, span)?;
+        let plugin = self.configure(&generate.plugin, World::Generator, &generate.config)?;
         let dealer = match generate.count {
             Some(count) => {
                 let rows = rows_between(&plugin, 0, key, 0..count)?;
@@ -216,7 +213,7 @@ impl Builder<'_, '_> {
         Ok(VerifyStage {
             name: name.to_owned(),
             spec: verify.clone(),
-            plugin: self.configure(&verify.plugin, World::Verifier, &verify.config, &verify.config_span)?,
+            plugin: self.configure(&verify.plugin, World::Verifier, &verify.config)?,
             key: self.seeds.derive(name),
             max_tokens: self.max_tokens(name),
             threads: self.threads,
@@ -226,9 +223,7 @@ impl Builder<'_, '_> {
     fn reward(&self, name: &str, key: RngKey, reward: &spec::Reward, inputs: usize) -> Result<RewardStage, Error> {
         let rule = match &reward.rule {
             RewardRule::Weights(weights) => Rule::Weights(weights.clone()),
-            RewardRule::Plugin { plugin, config, config_span } => {
-                Rule::Plugin(self.configure(plugin, World::Rewarder, config, config_span)?)
-            }
+            RewardRule::Plugin { plugin, config } => Rule::Plugin(self.configure(plugin, World::Rewarder, config)?),
         };
         let on_undecided = self.pipeline.stages.iter().filter_map(|(name, stage)| match &stage.kind {
             StageKind::Verify(verify) => Some((name.clone(), verify.on_undecided)),
@@ -267,15 +262,16 @@ impl Builder<'_, '_> {
         let key = RngKey::new(self.pipeline.seed, "evaluation").derive(name);
         let model = self.model(&evaluation.model)?;
         let renderer = Renderer::new(evaluation.template.as_deref(), evaluation.system.as_deref(), &model)?;
-        let (Questions::File { span, .. } | Questions::Plugin { config_span: span, .. }) = &evaluation.questions;
+        let (Questions::File { span, .. } | Questions::Plugin { config: PluginConfig { span, .. }, .. }) =
+            &evaluation.questions;
         require_room(name, evaluation.max_tokens, &model, span)?;
         let rows = match &evaluation.questions {
             Questions::File { path, columns, limit, span } => {
                 read_rows(path, columns, *limit, span, &|row| fits(&renderer, &model, row))
                     .map_err(Error::Environment)?
             }
-            Questions::Plugin { plugin, config, count, config_span } => {
-                let plugin = self.configure(plugin, World::Generator, config, config_span)?;
+            Questions::Plugin { plugin, config, count } => {
+                let plugin = self.configure(plugin, World::Generator, config)?;
                 rows_between(&plugin, 0, key, 0..*count)?
             }
         };

@@ -36,9 +36,14 @@ fn entry(name: &str) -> Result<&'static (&'static str, &'static [u8], bool, Opti
     if let Some(builtin) = BUILTINS.iter().find(|builtin| builtin.0 == name) {
         return Ok(builtin);
     }
-    let close = |known: &&&str| distance(name, known) <= 1 + name.len().max(known.len()) / 4;
-    let suggestion = builtins().iter().filter(close).min_by_key(|known| distance(name, known)).copied();
+    let suggestion = nearest(name, builtins().iter().copied());
     Err(HostError::UnknownBuiltin { name: name.into(), suggestion, known: builtins().join(", ") })
+}
+
+/// The known name that `name` may be meant to be.
+pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let close = |known: &&str| distance(name, known) <= 1 + name.len().max(known.len()) / 4;
+    known.filter(close).min_by_key(|known| distance(name, known))
 }
 
 /// Levenshtein's distance in bytes.

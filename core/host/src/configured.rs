@@ -29,6 +29,37 @@ pub struct Spent {
     pub undecided: u64,
 }
 
+impl Spent {
+    /// What was spent since it was `before`; `memory` is the most so far all the same.
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            calls: self.calls - before.calls,
+            fuel: self.fuel - before.fuel,
+            operations: self.operations - before.operations,
+            runs: self.runs - before.runs,
+            run_fuel: self.run_fuel - before.run_fuel,
+            memory: self.memory,
+            undecided: self.undecided - before.undecided,
+        }
+    }
+}
+
+impl std::ops::Add for Spent {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            calls: self.calls + other.calls,
+            fuel: self.fuel + other.fuel,
+            operations: self.operations + other.operations,
+            runs: self.runs + other.runs,
+            run_fuel: self.run_fuel + other.run_fuel,
+            memory: self.memory.max(other.memory),
+            undecided: self.undecided + other.undecided,
+        }
+    }
+}
+
 #[derive(Default)]
 struct Meter {
     calls: AtomicU64,
@@ -303,7 +334,8 @@ impl Configured {
     fn exhausted(&self, world: World, n: u64) -> String {
         let whole = if n == 1 { String::new() } else { format!(", of which there were {}", grouped(n)) };
         let thing = if world == World::Generator { "row" } else { "completion" };
-        format!("{} exhausted: {} allowed for one {thing}{whole}", self.unit, grouped(self.budget))
+        let (spent, allowed) = (grouped(self.budget.saturating_mul(n)), grouped(self.budget));
+        format!("{} exhausted: {spent} spent, {allowed} allowed for one {thing}{whole}", self.unit)
     }
 
     fn undecided(&self, n: u64, place: impl Fn() -> String, reason: &str) {

@@ -253,7 +253,7 @@ impl Plugin {
             call: "schema",
             reason: error.to_string(),
         })?;
-        let mut errors: Vec<_> = validator.iter_errors(&config).flat_map(objections).collect();
+        let mut errors: Vec<_> = validator.iter_errors(&config).flat_map(|error| objections(&error, &schema)).collect();
         let mut cost = Cost::default();
         if errors.is_empty() {
             let text = config.to_string();
@@ -279,7 +279,7 @@ impl Plugin {
                 Err(Fault::Guest(reason)) => reason,
                 Err(Fault::Exhausted) => {
                     let (budget, unit) = self.code.budget();
-                    format!("{unit} exhausted: {} allowed", sandbox::grouped(budget))
+                    sandbox::exhausted(unit, budget)
                 }
             };
             return Err(HostError::Failed { plugin: self.name.to_string(), call, reason });
@@ -289,15 +289,25 @@ impl Plugin {
 }
 
 /// What a schema objects to: JSON pointers and messages. An unknown key has a pointer of its own.
-fn objections(error: jsonschema::ValidationError<'_>) -> Vec<(String, String)> {
+fn objections(error: &jsonschema::ValidationError<'_>, schema: &serde_json::Value) -> Vec<(String, String)> {
+    use jsonschema::error::ValidationErrorKind::{AdditionalProperties, UnevaluatedProperties};
     let path = error.instance_path().to_string();
-    match error.kind() {
-        jsonschema::error::ValidationErrorKind::AdditionalProperties { unexpected } => {
-            let escape = |key: &str| key.replace('~', "~0").replace('/', "~1");
-            unexpected.iter().map(|key| (format!("{path}/{}", escape(key)), format!("unknown key `{key}`"))).collect()
-        }
-        _ => vec![(path, error.to_string())],
-    }
+    let (AdditionalProperties { unexpected } | UnevaluatedProperties { unexpected }) = error.kind() else {
+        return vec![(path, error.to_string())];
+    };
+    // The keyword stands beside `properties`, unless the schema refers to another place.
+    let keyword = error.schema_path().to_string();
+    let beside = keyword.rfind('/').and_then(|end| schema.pointer(&keyword[..end])?.get("properties")?.as_object());
+    let known: Vec<&str> = beside.into_iter().flat_map(|properties| properties.keys().map(String::as_str)).collect();
+    let objection = |key: &String| {
+        let hint = match builtins::nearest(key, known.iter().copied()) {
+            Some(near) => format!("; did you mean `{near}`?"),
+            None if known.is_empty() => String::new(),
+            None => format!("; known are {}", known.join(", ")),
+        };
+        (format!("{path}/{}", key.replace('~', "~0").replace('/', "~1")), format!("unknown key `{key}`{hint}"))
+    };
+    unexpected.iter().map(objection).collect()
 }
 
 #[cfg(test)]

@@ -102,6 +102,11 @@ pub(crate) fn grouped(n: u64) -> String {
     text
 }
 
+/// That a budget is spent.
+pub(crate) fn exhausted(unit: &str, budget: u64) -> String {
+    format!("{unit} exhausted: {0} spent, {0} allowed", grouped(budget))
+}
+
 /// "1 completion", "3 completions".
 pub(crate) fn counted(n: u64, thing: &str) -> String {
     if n == 1 { format!("one {thing}") } else { format!("{} {thing}s", grouped(n)) }

@@ -33,22 +33,22 @@ fn a_verifier_is_right() {
 #[test]
 fn each_misdeed_is_an_undecided_verdict_with_its_reason() {
     let cases = [
-        ("Loop", "fuel exhausted: 20,000,000 allowed for one completion"),
-        ("Memory", "memory exhausted: 16,777,216 bytes allowed"),
-        ("Trap", "trapped: wasm `unreachable` instruction executed"),
-        ("Warn\nof it", "trapped: wasm `unreachable` instruction executed (Warn of it)"),
-        ("Divide", "trapped: integer divide by zero"),
-        ("Stack", "trapped: call stack exhausted"),
-        ("Outside", "trapped: out of bounds memory access"),
+        ("Loop", "fuel exhausted: 20,000,000 spent, 20,000,000 allowed for one completion"),
+        ("Memory", "memory exhausted: 16,842,752 bytes asked for, 16,777,216 allowed"),
+        ("Trap", "trapped: wasm `unreachable` instruction executed; 286 fuel spent, 20,000,000 allowed"),
+        ("Warn\nof it", "trapped: wasm `unreachable` instruction executed (Warn of it); 1,304 fuel spent, 20,000,000 allowed"),
+        ("Divide", "trapped: integer divide by zero; 265 fuel spent, 20,000,000 allowed"),
+        ("Stack", "trapped: call stack exhausted; 33,027 fuel spent, 20,000,000 allowed"),
+        ("Outside", "trapped: out of bounds memory access; 265 fuel spent, 20,000,000 allowed"),
         ("Few", "returned 0 verdicts for one completion"),
         ("Big", "list pointer/length out of bounds of memory"),
-        ("A string", "returned too much: 1,048,576 bytes allowed in a call"),
+        ("A string", "returned too much: more than the 1,048,576 bytes allowed in a call"),
         ("Invalid", "unexpected discriminant: 9"),
         ("Error", "too hard"),
         ("Undecided", "too hard"),
         ("NaN", "returned a score that is not finite: NaN"),
-        ("Print", "logged too much: 65,536 bytes allowed in a call"),
-        ("Quietly", "logged too much: 65,536 bytes allowed in a call"),
+        ("Print", "logged too much: 65,541 bytes, 65,536 allowed in a call"),
+        ("Quietly", "logged too much: 65,552 bytes, 65,536 allowed in a call"),
     ];
     let found: Vec<_> = cases.iter().map(|(text, _)| (*text, verdict_on(text, &wasm_limits()))).collect();
     let expected: Vec<_> = cases.iter().map(|(text, reason)| (*text, undecided(reason))).collect();
@@ -105,7 +105,7 @@ fn a_budget_is_one_completions_and_a_groups_the_sum() {
     let tight = Limits { fuel: Some(100), ..wasm_limits() };
     let plugin = Rig::new().wasm(&obedient(), &tight);
     let verdicts = plugin.verify(&ctx(), &group(Some("2"), &["2", "3"])).unwrap();
-    assert_eq!(verdicts, vec![undecided("fuel exhausted: 100 allowed for one completion"); 2]);
+    assert_eq!(verdicts, vec![undecided("fuel exhausted: 100 spent, 100 allowed for one completion"); 2]);
 }
 
 #[test]
@@ -117,7 +117,10 @@ fn memory_is_the_sum_over_all_memories_the_first_ones_included() {
     let second = "(core module $other (memory 1)) (core instance (instantiate $other))\n  (core module $main";
     let bytes = component(&include_str!("components/verifier.wat").replacen("(core module $main", second, 1));
     let error = rig.load_wasm(&bytes, &limits).unwrap_err().to_string();
-    assert!(error.ends_with("it fails when it starts: memory exhausted: 65,536 bytes allowed"), "{error}");
+    assert!(
+        error.ends_with("it fails when it starts: memory exhausted: 131,072 bytes asked for, 65,536 allowed"),
+        "{error}"
+    );
     let many = format!("(core module $other (memory 0))\n{}", "(core instance (instantiate $other))\n".repeat(4));
     let text =
         include_str!("components/verifier.wat").replacen("(core module $main", &(many + "  (core module $main"), 1);
@@ -206,7 +209,10 @@ fn a_start_that_never_ends_is_refused() {
     let start = "(func $spin (loop $l (br $l))) (start $spin) (func $is-equal";
     let bytes = component(&include_str!("components/verifier.wat").replacen("(func $is-equal", start, 1));
     let error = Rig::new().load_wasm(&bytes, &wasm_limits()).unwrap_err().to_string();
-    assert!(error.ends_with("it fails when it starts: fuel exhausted: 20,000,000 allowed"), "{error}");
+    assert!(
+        error.ends_with("it fails when it starts: fuel exhausted: 20,000,000 spent, 20,000,000 allowed"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -218,9 +224,10 @@ fn a_failed_reward_is_the_whole_groups() {
     let reward =
         |body: &str| rig.wasm(&component(&text.replace("{body}", body)), &wasm_limits()).reward(&ctx(), &two).unwrap();
     assert_eq!(reward(""), [Ok(Some(0.5)), Ok(None)]);
-    let reason = "trapped: wasm `unreachable` instruction executed".to_owned();
+    let reason = "trapped: wasm `unreachable` instruction executed; 304 fuel spent, 40,000,000 allowed".to_owned();
     assert_eq!(reward("unreachable"), [Err(reason.clone()), Err(reason)]);
-    let reason = "fuel exhausted: 20,000,000 allowed for one completion, of which there were 2".to_owned();
+    let reason =
+        "fuel exhausted: 40,000,000 spent, 20,000,000 allowed for one completion, of which there were 2".to_owned();
     assert_eq!(reward("(loop $l (br $l))"), [Err(reason.clone()), Err(reason)]);
     let reason = "returned one reward for 2 completions".to_owned();
     assert_eq!(reward("(i32.store (i32.const 136) (i32.const 1))"), [Err(reason.clone()), Err(reason)]);

@@ -98,5 +98,5 @@ fn a_condition_that_fails_or_never_ends_says_where() {
     let long = Group { completions: group(None, &["x".repeat(900_000).as_str()]).completions, ..one };
     let text = ["text.to_upper()"; 6].join(" + ") + " != \"\"";
     let reason = Condition::compile(&text).unwrap().decide(&long).unwrap_err();
-    assert!(reason.starts_with("operations exhausted: 100,000 allowed"), "{reason}");
+    assert!(reason.starts_with("operations exhausted: 100,000 spent, 100,000 allowed"), "{reason}");
 }

@@ -66,7 +66,7 @@ fn a_script_sees_all_of_its_group() {
 
 #[test]
 fn what_a_script_does_wrong_is_a_reason() {
-    let exhausted = "operations exhausted: 50,000 allowed for one completion";
+    let exhausted = "operations exhausted: 50,000 spent, 50,000 allowed for one completion";
     let cases = [
         ("loop { }", exhausted),
         ("let s = \"x\"; loop { s += s; }", exhausted),
@@ -94,7 +94,7 @@ fn what_a_script_does_wrong_is_a_reason() {
         ("sleep(1000)", "`sleep` is not given to plugins"),
         ("Fn(\"sleep\").call(1000)", "`sleep` is not given to plugins"),
         ("timestamp()", "Function not found: timestamp () (line 1, position 18)"),
-        ("loop { log(text + text + text + text) }", "logged too much"),
+        ("loop { log(text + text + text + text) }", "logged too much: 65,572 bytes, 65,536 allowed in a call"),
     ];
     let found: Vec<_> = cases.iter().map(|(body, _)| (*body, reason_of(body))).collect();
     let expected: Vec<_> = cases.iter().map(|(body, reason)| (*body, (*reason).to_owned())).collect();
@@ -111,7 +111,7 @@ fn a_budget_can_not_be_caught_nor_escaped() {
         "let s = \"x\"; for i in 0..60 { s = s + s; } s.split(\"\").len()",
     ] {
         let reason = reason_of(body);
-        assert_eq!(reason, "operations exhausted: 50,000 allowed for one completion", "{body}");
+        assert_eq!(reason, "operations exhausted: 50,000 spent, 50,000 allowed for one completion", "{body}");
     }
 }
 
@@ -180,7 +180,7 @@ fn only_the_offender_of_a_group_is_undecided() {
     let text = verifier("if text == \"bad\" { loop { } } text.len()");
     let plugin = Rig::new().rhai(&text, &rhai_limits());
     let verdicts = plugin.verify(&ctx(), &group(None, &["a", "bad", "abc"])).unwrap();
-    let reason = undecided("operations exhausted: 50,000 allowed for one completion");
+    let reason = undecided("operations exhausted: 50,000 spent, 50,000 allowed for one completion");
     assert_eq!(verdicts, [score(1.0), reason, score(3.0)]);
     let spent = plugin.spent();
     assert_eq!((spent.calls, spent.undecided), (4, 1));
@@ -230,7 +230,7 @@ fn a_config_is_held_against_the_schema_then_checked_by_the_script() {
         other => panic!("{other:?}"),
     };
     assert_eq!(errors(json!({ "low": 2, "high": 1 })), [("/low".to_owned(), "low is above high".to_owned())]);
-    assert_eq!(errors(json!({ "lo/w": 2 })), [("/lo~1w".to_owned(), "unknown key `lo/w`".to_owned())]);
+    assert_eq!(errors(json!({ "lo/w": 2 })), [("/lo~1w".to_owned(), "unknown key `lo/w`; did you mean `low`?".to_owned())]);
     let wrong = errors(json!({ "low": "2", "high": true }));
     assert_eq!(wrong.iter().map(|(path, _)| path.as_str()).collect::<Vec<_>>(), ["/low", "/high"]);
     let configured = plugin.configure(&json!({ "low": 1, "high": 2 })).unwrap();
@@ -250,7 +250,8 @@ fn a_failed_reward_is_the_whole_groups_and_a_failed_filter_is_an_error() {
     };
     let fine = "judgements[0].verdicts.map(|v| if \"score\" in v { v.score * 2 } else { () })";
     assert_eq!(reward(fine), [Ok(Some(2.0)), Ok(None)]);
-    let reason = "operations exhausted: 50,000 allowed for one completion, of which there were 2".to_owned();
+    let reason =
+        "operations exhausted: 100,000 spent, 50,000 allowed for one completion, of which there were 2".to_owned();
     assert_eq!(reward("loop { }"), [Err(reason.clone()), Err(reason)]);
     let reason = "returned one reward for 2 completions".to_owned();
     assert_eq!(reward("[1.0]"), [Err(reason.clone()), Err(reason)]);

@@ -1,8 +1,9 @@
 //! A checked tree, typed. Each function returns `None` only where the check let something pass that it should not have.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use base::{Limits, Span};
+use base::{Grants, Limits, Runs, Span};
 use indexmap::IndexMap;
 
 use crate::check::bytes_from_text;
@@ -12,8 +13,8 @@ use crate::tree::{Entry, Node, Table, Value, parse_value};
 use crate::types::{
     AdvantageScale, Checkpoints, Clip, Collect, Columns, Condition, Dataset, Device, DropRule, Dtype, Evaluation, Feed,
     Filter, Generate, Grpo, Kl, Learning, LearningRate, Lora, LossMean, Model, ModelSource, OnUndecided, Optimizer,
-    Order, Origin, Pipeline, Plugin, PluginSource, Questions, Reward, RewardRule, Run, Sample, Sampling, Schedule, Sft,
-    Source, Stage, StageKind, StopToken, Verify,
+    Order, Origin, Pipeline, Plugin, PluginConfig, PluginSource, Questions, Reward, RewardRule, Run, Sample, Sampling,
+    Schedule, Sft, Source, Stage, StageKind, StopToken, Verify,
 };
 
 /// Puts the default of each absent key into a checked document. Default paths are relative to the working folder, as if
@@ -148,7 +149,28 @@ pub(crate) fn plugin(node: &Node) -> Option<Plugin> {
         output: limits.get("output").and_then(size),
         log: limits.get("log").and_then(size),
     };
-    Some(Plugin { source, limits, span: node.span.clone() })
+    let (grants, grant_spans) = grants(node)?;
+    Some(Plugin { source, limits, grants, span: node.span.clone(), grant_spans })
+}
+
+/// What is granted, and the place of each grant.
+fn grants(node: &Node) -> Option<(Grants, IndexMap<String, Span>)> {
+    let (mut grants, mut spans) = (Grants::default(), IndexMap::new());
+    for (name, entry) in node.get("grants")?.as_table()? {
+        let grant = &entry.node;
+        match grant.get("file") {
+            Some(file) => {
+                grants.assets.insert(name.clone(), file.path()?);
+            }
+            None => {
+                let (fuel, runs) = (natural(grant, "fuel")?, natural(grant, "runs")?);
+                let runs = Runs { fuel, memory: grant.get("memory").and_then(size)?, runs };
+                grants.runtimes.insert(name.clone(), runs);
+            }
+        }
+        spans.insert(name.clone(), entry.key.clone());
+    }
+    Some((grants, spans))
 }
 
 fn stage(entry: &Entry) -> Option<Stage> {
@@ -157,10 +179,9 @@ fn stage(entry: &Entry) -> Option<Stage> {
         "dataset" => StageKind::Dataset(Dataset { sources: list(node, "sources", source)?, feed: feed(node)? }),
         "generate" => StageKind::Generate(Generate {
             plugin: string(node, "plugin")?,
-            config: json(node.get("config")?),
+            config: config(node),
             count: natural(node, "count"),
             feed: feed(node)?,
-            config_span: config_span(node),
         }),
         "sample" => StageKind::Sample(Sample {
             model: string(node, "model")?,
@@ -175,14 +196,13 @@ fn stage(entry: &Entry) -> Option<Stage> {
                 Some(_) => Some(list(node, "sources", |item| item.as_text().map(str::to_owned))?),
                 None => None,
             },
-            config: json(node.get("config")?),
+            config: config(node),
             on_undecided: match node.text("on_undecided")? {
                 "drop" => OnUndecided::Drop,
                 "zero" => OnUndecided::Zero,
                 _ => OnUndecided::Fail,
             },
             max_undecided: number(node, "max_undecided")?,
-            config_span: config_span(node),
         }),
         "reward" => StageKind::Reward(Reward { rule: reward_rule(node)? }),
         "filter" => StageKind::Filter(Filter {
@@ -194,7 +214,6 @@ fn stage(entry: &Entry) -> Option<Stage> {
                 .get("where")
                 .and_then(|node| Some(Condition { text: node.as_text()?.to_owned(), span: node.span.clone() })),
             plugin: node.text("plugin").map(|plugin| (plugin.to_owned(), config(node))),
-            config_span: config_span(node),
         }),
         "sft" => StageKind::Sft(Sft { learning: learning(node)? }),
         "grpo" => StageKind::Grpo(grpo(node)?),
@@ -260,7 +279,7 @@ fn sampling(node: &Node) -> Option<Sampling> {
 fn reward_rule(node: &Node) -> Option<RewardRule> {
     if let Some(plugin) = node.text("plugin") {
         let plugin = plugin.to_owned();
-        return Some(RewardRule::Plugin { plugin, config: config(node), config_span: config_span(node) });
+        return Some(RewardRule::Plugin { plugin, config: config(node) });
     }
     Some(RewardRule::Weights(map(node, "weights", |entry| schedule(&entry.node))?))
 }
@@ -336,12 +355,9 @@ fn evaluation(node: &Node) -> Option<Evaluation> {
             limit: count(node, "limit"),
             span: data.span.clone(),
         },
-        None => Questions::Plugin {
-            plugin: string(node, "plugin")?,
-            config: config(node),
-            count: natural(node, "count")?,
-            config_span: config_span(node),
-        },
+        None => {
+            Questions::Plugin { plugin: string(node, "plugin")?, config: config(node), count: natural(node, "count")? }
+        }
     };
     let at = |word: &str| node.items("at").iter().any(|item| item.as_text() == Some(word));
     Some(Evaluation {
@@ -377,12 +393,35 @@ fn size(node: &Node) -> Option<u64> {
     u64::try_from(bytes).ok()
 }
 
-fn config(node: &Node) -> serde_json::Value {
-    node.get("config").map_or_else(|| serde_json::Value::Object(serde_json::Map::new()), json)
+fn config(node: &Node) -> PluginConfig {
+    let Some(config) = node.get("config") else {
+        let value = serde_json::Value::Object(serde_json::Map::new());
+        return PluginConfig { value, span: node.span.clone(), places: BTreeMap::new() };
+    };
+    let mut places = BTreeMap::new();
+    note_places(config, "", &mut places);
+    PluginConfig { value: json(config), span: config.span.clone(), places }
 }
 
-fn config_span(node: &Node) -> Span {
-    node.get("config").map_or(node.span.clone(), |config| config.span.clone())
+/// Notes the place of each part of a config under its JSON pointer (RFC 6901).
+fn note_places(node: &Node, pointer: &str, places: &mut BTreeMap<String, Span>) {
+    match &node.value {
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                let pointer = format!("{pointer}/{index}");
+                note_places(item, &pointer, places);
+                places.insert(pointer, item.span.clone());
+            }
+        }
+        Value::Table(table) => {
+            for (key, entry) in table {
+                let pointer = format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1"));
+                note_places(&entry.node, &pointer, places);
+                places.insert(pointer, entry.key.clone());
+            }
+        }
+        _ => {}
+    }
 }
 
 /// The JSON of a TOML value; a date becomes its text.

@@ -75,7 +75,8 @@ fn rules(rules: &[Rule], members: &mut Map<String, Value>) {
                 members.insert("anyOf".to_owned(), keys.iter().map(|key| json!({ "required": [key] })).collect());
             }
             Rule::Needs(key, other) => {
-                dependent.insert((*key).to_owned(), json!([other]));
+                let others = dependent.entry(*key).or_insert_with(|| json!([]));
+                others.as_array_mut().into_iter().for_each(|others| others.push((*other).into()));
             }
         }
     }

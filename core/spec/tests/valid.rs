@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use base::Diagnostic;
+use base::{Diagnostic, Runs};
 use spec::{
     AdvantageScale, Device, Document, DropRule, Dtype, Files, LearningRate, LossMean, ModelSource, OnUndecided, Order,
     Origin, Pipeline, PluginSource, Questions, Recipe, RewardRule, Schedule, StageKind, StopToken,
@@ -70,6 +70,10 @@ fn what_surrounds_the_stages() {
     let limits = &it.plugins["math"].limits;
     assert_eq!((limits.fuel, limits.memory, limits.operations), (Some(20_000_000), Some(64 << 20), None));
     assert_eq!((limits.output, limits.log), (Some(1 << 20), Some(0)));
+    let grants = &it.plugins["math"].grants;
+    assert_eq!(grants.assets["words"], folder().join("words.txt"));
+    assert_eq!(grants.runtimes["python"], Runs { fuel: 2_000_000_000, memory: 256 << 20, runs: 64 });
+    assert!(it.plugins["shape"].grants.is_empty());
     let limits = &it.plugins["shape"].limits;
     assert_eq!((limits.fuel, limits.memory, limits.operations), (None, None, Some(50_000)));
     assert_eq!((limits.output, limits.log), (Some(2 << 10), Some(64 << 10)));
@@ -96,7 +100,14 @@ fn what_stages_say() {
     assert_eq!((made.count, made.feed.order), (Some(5000), Order::Shuffle));
     assert_eq!(made.feed.template.as_deref(), folder().join("chat.jinja").to_str());
     let config = r#"{"digits":3,"carry":0.5,"words":["a","b"],"when":"2020-01-02","deep":{"on":true}}"#;
-    assert_eq!(made.config.to_string(), config);
+    assert_eq!(made.config.value.to_string(), config);
+    let text = fs::read_to_string(folder().join("full.toml")).unwrap();
+    let at = |pointer: &str| {
+        let span = made.config.place(pointer);
+        &text[span.start..span.end]
+    };
+    assert_eq!((at("/carry"), at("/words/1"), at("/deep/on"), at("/deep/off")), ("carry", "\"b\"", "on", "deep"));
+    assert!(at("").starts_with("{ digits") && at("/absent") == at(""));
 
     let sample = stage!(it, "sample", Sample);
     assert_eq!(sample.temperature, Schedule { points: vec![(0, 1.0), (100, 0.7)] });
@@ -117,14 +128,16 @@ fn what_stages_say() {
     assert_eq!(accuracy.sources.as_deref(), Some(&["math".to_owned()][..]));
     let format = stage!(it, "format", Verify);
     assert_eq!((format.on_undecided, format.max_undecided, &format.sources), (OnUndecided::Fail, 0.5, &None));
-    assert_eq!(format.config, serde_json::json!({}));
+    assert_eq!(format.config.value, serde_json::json!({}));
 
     let RewardRule::Weights(weights) = &stage!(it, "reward", Reward).rule else { panic!() };
     assert_eq!((weights["accuracy"].at(0), weights["format"].at(9), weights["format"].at(10)), (1.0, 0.5, -0.1));
     assert!(matches!(&stage!(it, "judge", Reward).rule, RewardRule::Plugin { plugin, .. } if plugin == "shape"));
     let keep = stage!(it, "keep", Filter);
     assert_eq!(keep.drop, [DropRule::EqualRewards, DropRule::Truncated, DropRule::NonPositive]);
-    assert_eq!(keep.plugin, Some(("shape".to_owned(), serde_json::json!({}))));
+    assert!(
+        matches!(&keep.plugin, Some((plugin, config)) if plugin == "shape" && config.value == serde_json::json!({}))
+    );
     assert_eq!(stage!(it, "best", Collect).path, Path::new("best/rows.parquet"));
     assert_eq!(it.stages["update"].inputs, ["keep"]);
 }

@@ -34,10 +34,13 @@ impl Work for FilterStage {
             }
         }
         let mut groups: Vec<Arc<Group>> = groups.into_iter().map(Arc::new).collect();
+        let mut spent = None;
         if let Some(plugin) = &self.plugin {
             let context =
                 Context { step, seed: self.key.seed(), max_tokens: self.max_tokens.at(step) as u32, evaluating: false };
+            let before = plugin.spent();
             let decisions = plugin.filter(&context, &groups)?;
+            spent = Some((plugin.name().to_owned(), plugin.spent().since(before)));
             for (group, decisions) in groups.iter_mut().zip(decisions) {
                 take_away(&mut Arc::make_mut(group).decisions, decisions);
             }
@@ -46,7 +49,7 @@ impl Work for FilterStage {
             groups.iter().flat_map(|group| &group.decisions).filter(|decision| **decision == Decision::Keep).count();
         groups.iter().try_for_each(|group| outbox.send(group))?;
         let metrics = vec![(format!("filter/{}/dropped", self.name), (kept_before - kept_after) as f64)];
-        Ok(Report { metrics, ..Report::default() })
+        Ok(Report { metrics, spent, ..Report::default() })
     }
 }
 

@@ -130,6 +130,7 @@ impl RewardStage {
 
 impl Work for RewardStage {
     fn run(&self, step: u64, inbox: &Inbox, outbox: &Outbox) -> Result<Report, Error> {
+        let plugin = if let Rule::Plugin(plugin) = &self.rule { Some((plugin, plugin.spent())) } else { None };
         let mut waiting: BTreeMap<usize, Vec<Option<Arc<Group>>>> = BTreeMap::new();
         for (position, group) in inbox.iter() {
             let index = group.index;
@@ -141,6 +142,10 @@ impl Work for RewardStage {
                 outbox.send(&Arc::new(self.decide(Self::join(branches), step)?))?;
             }
         }
-        if waiting.is_empty() { Ok(Report::default()) } else { Err(Error::Downstream) }
+        if !waiting.is_empty() {
+            return Err(Error::Downstream);
+        }
+        let spent = plugin.map(|(plugin, before)| (plugin.name().to_owned(), plugin.spent().since(before)));
+        Ok(Report { spent, ..Report::default() })
     }
 }

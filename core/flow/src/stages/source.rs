@@ -14,6 +14,7 @@ pub(crate) struct SourceStage {
 
 impl Work for SourceStage {
     fn run(&self, step: u64, _inbox: &Inbox, outbox: &Outbox) -> Result<Report, Error> {
+        let generator = self.feed.generator().map(|plugin| (plugin, plugin.spent()));
         for (index, prompt) in self.feed.step(step)?.into_iter().enumerate() {
             let group = Group {
                 step,
@@ -26,6 +27,7 @@ impl Work for SourceStage {
             };
             outbox.send(&Arc::new(group))?;
         }
-        Ok(Report::default())
+        let spent = generator.map(|(plugin, before)| (plugin.name().to_owned(), plugin.spent().since(before)));
+        Ok(Report { spent, ..Report::default() })
     }
 }

@@ -115,7 +115,6 @@ impl Work for VerifyStage {
         }
         gone?;
         let Tally { decided, undecided, first } = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let spent = self.plugin.spent();
         let share = undecided as f64 / (decided + undecided).max(1) as f64;
         let warning = first.map(|(_, reason)| {
             format!(
@@ -127,12 +126,9 @@ impl Work for VerifyStage {
         let finding = warning.as_ref().filter(|_| share > self.spec.max_undecided);
         let finding =
             finding.map(|text| format!("{text}; that is more than `max_undecided = {}`", self.spec.max_undecided));
-        let metrics = vec![
-            (format!("undecided/{}", self.name), undecided as f64),
-            (format!("plugin/{}/fuel", self.name), (spent.fuel - spent_before.fuel) as f64),
-            (format!("plugin/{}/operations", self.name), (spent.operations - spent_before.operations) as f64),
-        ];
-        Ok(Report { metrics, finding, warning, groups: None })
+        let metrics = vec![(format!("undecided/{}", self.name), undecided as f64)];
+        let spent = Some((self.plugin.name().to_owned(), self.plugin.spent().since(spent_before)));
+        Ok(Report { metrics, spent, finding, warning, groups: None })
     }
 }
 

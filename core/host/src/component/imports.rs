@@ -15,16 +15,16 @@ const CALL_FUEL: u64 = 1_000;
 /// A limit that was reached, as a trap.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum Exceeded {
-    #[error("memory exhausted: {} bytes allowed", grouped(*.0))]
-    Memory(u64),
-    #[error("table exhausted: {} elements allowed", grouped(*.0 as u64))]
-    Table(usize),
-    #[error("logged too much: {} bytes allowed in a call", grouped(*.0))]
-    Log(u64),
-    #[error("wrote too much: {} bytes allowed to stdout, and to stderr", grouped(*.0 as u64))]
-    Written(usize),
-    #[error("runs in `{runtime}` exhausted: {} allowed for one completion", grouped(*allowed))]
-    Runs { runtime: String, allowed: u64 },
+    #[error("memory exhausted: {} bytes asked for, {} allowed", grouped(*asked), grouped(*allowed))]
+    Memory { asked: u64, allowed: u64 },
+    #[error("table exhausted: {} elements asked for, {} allowed", grouped(*asked as u64), grouped(*allowed as u64))]
+    Table { asked: usize, allowed: usize },
+    #[error("logged too much: {} bytes, {} allowed in a call", grouped(*logged), grouped(*allowed))]
+    Log { logged: u64, allowed: u64 },
+    #[error("wrote too much: {} bytes, {} allowed to stdout, and to stderr", grouped(*written as u64), grouped(*allowed as u64))]
+    Written { written: usize, allowed: usize },
+    #[error("runs in `{runtime}` exhausted: {} asked for, {} allowed for one completion", grouped(*asked), grouped(*allowed))]
+    Runs { runtime: String, asked: u64, allowed: u64 },
     #[error("ran a program in its start or in configure, where none is allowed")]
     EarlyRun,
 }
@@ -71,11 +71,13 @@ impl ResourceLimiter for Memory {
         }
         self.used = self.used.saturating_add(desired.saturating_sub(current) as u64);
         // A trap, not a failed growth: guests answer the latter in ways of their own, some with an endless loop.
-        if self.used > self.allowed { Err(Exceeded::Memory(self.allowed).into()) } else { Ok(true) }
+        let Self { used: asked, allowed } = *self;
+        if asked > allowed { Err(Exceeded::Memory { asked, allowed }.into()) } else { Ok(true) }
     }
 
     fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        if desired > TABLE_ELEMENTS { Err(Exceeded::Table(TABLE_ELEMENTS).into()) } else { Ok(true) }
+        let (asked, allowed) = (desired, TABLE_ELEMENTS);
+        if asked > allowed { Err(Exceeded::Table { asked, allowed }.into()) } else { Ok(true) }
     }
 
     fn instances(&self) -> usize {
@@ -118,8 +120,9 @@ impl Sink {
             Self::Log { .. } => self.line(level, String::from_utf8_lossy(bytes).into_owned()),
             Self::Streams { stdout, stderr, allowed } => {
                 let stream = if level == Level::Warn { stderr } else { stdout };
-                if stream.len() + bytes.len() > *allowed {
-                    return Err(Exceeded::Written(*allowed).into());
+                let (written, allowed) = (stream.len() + bytes.len(), *allowed);
+                if written > allowed {
+                    return Err(Exceeded::Written { written, allowed }.into());
                 }
                 stream.extend_from_slice(bytes);
                 Ok(())
@@ -132,8 +135,9 @@ impl Sink {
         let Self::Log { lines, allowed, used } = self else { return Ok(()) };
         // A line costs something even if it is empty, so that their number is bounded too.
         *used += message.len() as u64 + 16;
-        if *used > *allowed {
-            return Err(Exceeded::Log(*allowed).into());
+        let (logged, allowed) = (*used, *allowed);
+        if logged > allowed {
+            return Err(Exceeded::Log { logged, allowed }.into());
         }
         lines.push((level, message));
         Ok(())
@@ -177,10 +181,11 @@ impl Programs {
             return Err(Exceeded::EarlyRun.into());
         }
         self.runs.resize(self.runs.len().max(i + 1), 0);
-        if self.runs[i] >= runtime.limits.runs.saturating_mul(self.completions) {
-            return Err(Exceeded::Runs { runtime: runtime.name.clone(), allowed: runtime.limits.runs }.into());
+        let (asked, allowed) = (self.runs[i] + 1, runtime.limits.runs);
+        if asked > allowed.saturating_mul(self.completions) {
+            return Err(Exceeded::Runs { runtime: runtime.name.clone(), asked, allowed }.into());
         }
-        self.runs[i] += 1;
+        self.runs[i] = asked;
         Ok(())
     }
 

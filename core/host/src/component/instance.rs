@@ -4,7 +4,7 @@ use wasmtime::{Engine, PoolConcurrencyLimitError, Store, Trap};
 
 use super::imports::{Exceeded, State};
 use super::wasi::Exited;
-use crate::sandbox::grouped;
+use crate::sandbox::exhausted;
 
 /// What a store starts with.
 pub(super) struct Budget {
@@ -50,7 +50,7 @@ impl Failure {
     /// As people read it, of an instance that had so much fuel.
     pub(super) fn reason(&self, fuel: u64) -> String {
         match self {
-            Self::Fuel => format!("fuel exhausted: {} allowed", grouped(fuel)),
+            Self::Fuel => exhausted("fuel", fuel),
             Self::Expired => "stopped by the watchdog".into(),
             Self::Exceeded(exceeded) => exceeded.to_string(),
             Self::Exited(status) => Exited(*status).to_string(),

@@ -284,10 +284,11 @@ impl Setup {
     /// Holds the types of the component's functions against ours.
     fn check_types(&self, patience: Patience) -> Result<(), Failure> {
         let mut store = self.store(0, 0, patience);
-        let instance = self.pre.instantiate(&mut store).map_err(|error| match self.failure(&error, &store) {
-            Failure::Expired => Failure::Expired,
-            other => Failure::Other(format!("it fails when it starts: {}", other.reason(self.fuel))),
-        })?;
+        let instance =
+            self.pre.instantiate(&mut store).map_err(|error| match self.failure(&error, &store, self.fuel) {
+                Failure::Expired => Failure::Expired,
+                other => Failure::Other(format!("it fails when it starts: {}", other.reason(self.fuel))),
+            })?;
         let mut running = Running { store, instance };
         let exports = &self.exports;
         let checked = exports.functions.iter().try_for_each(|(world, function)| match world {
@@ -319,7 +320,7 @@ impl Setup {
         let instance = match self.pre.instantiate(&mut store) {
             Ok(instance) => instance,
             Err(error) => {
-                let result = Err(self.early("start", self.failure(&error, &store)));
+                let result = Err(self.early("start", self.failure(&error, &store, self.fuel)));
                 return Outcome { result, cost: self.cost(&store, self.fuel) };
             }
         };
@@ -339,10 +340,12 @@ impl Setup {
         running.show_log(&self.name);
         let cost = self.cost(&running.store, call.budget);
         Outcome {
-            result: result.map(Single::value).map_err(|error| match self.failure(&error, &running.store) {
-                Failure::Fuel => Fault::Exhausted,
-                Failure::Expired => Fault::Expired,
-                other => Fault::Guest(other.reason(self.fuel)),
+            result: result.map(Single::value).map_err(|error| {
+                match self.failure(&error, &running.store, call.budget) {
+                    Failure::Fuel => Fault::Exhausted,
+                    Failure::Expired => Fault::Expired,
+                    other => Fault::Guest(other.reason(self.fuel)),
+                }
             }),
             cost: Cost { units: before + cost.units, ..cost },
         }
@@ -363,19 +366,21 @@ impl Setup {
         }
     }
 
-    /// Why an instance was stopped, as people read it.
-    fn failure(&self, error: &wasmtime::Error, store: &Store<State>) -> Failure {
+    /// Why an instance was stopped that had `budget`, as people read it.
+    fn failure(&self, error: &wasmtime::Error, store: &Store<State>, budget: u64) -> Failure {
+        let spent = || format!("{} fuel spent, {} allowed", grouped(self.cost(store, budget).units), grouped(budget));
         match failure(error) {
             Failure::Trap(trap) => {
                 // A guest's panic hook logs the message; without it the trap says little.
                 let said = store.data().sink.lines().iter().rev().find(|(level, _)| *level == Level::Warn);
                 let words = |message: &str| message.split_whitespace().collect::<Vec<_>>().join(" ");
                 let said = said.map(|(_, message)| format!(" ({})", words(message))).unwrap_or_default();
-                Failure::Trap(format!("{trap}{said}"))
+                Failure::Trap(format!("{trap}{said}; {}", spent()))
             }
-            Failure::HostCall => {
-                Failure::Other(format!("returned too much: {} bytes allowed in a call", grouped(self.output)))
-            }
+            Failure::HostCall => Failure::Other(format!(
+                "returned too much: more than the {} bytes allowed in a call",
+                grouped(self.output)
+            )),
             other => other,
         }
     }
@@ -430,7 +435,7 @@ impl Running {
             .instance
             .get_typed_func::<Params<'_>, Results<'_>>(&mut self.store, index)
             .and_then(|configure| configure.call(&mut self.store, (config,)))
-            .map_err(|error| setup.early("configure", setup.failure(&error, &self.store)))?;
+            .map_err(|error| setup.early("configure", setup.failure(&error, &self.store, setup.fuel)))?;
         result.map_err(|errors| {
             let first = errors.first().map_or("no reason given", |error| &error.message);
             Fault::Guest(format!("refused a config that it had accepted: {first}"))

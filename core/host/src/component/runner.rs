@@ -118,7 +118,7 @@ impl Interpreter {
             Err(error) => match failure(&error) {
                 Failure::Expired => return Err(Trap::Interrupt.into()),
                 Failure::Fuel => Exit::OutOfFuel,
-                Failure::Exceeded(Exceeded::Memory(_)) => Exit::OutOfMemory,
+                Failure::Exceeded(Exceeded::Memory { .. }) => Exit::OutOfMemory,
                 Failure::Exceeded(exceeded) => Exit::Trapped(exceeded.to_string()),
                 Failure::Exited(0) => Exit::Ok,
                 Failure::Exited(status) => Exit::Failed(i32::from(status)),

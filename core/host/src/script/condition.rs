@@ -5,7 +5,7 @@ use rhai::{AST, Dynamic, Engine, EvalAltResult, Map, Position, Scope};
 
 use super::meter::{Meter, Stopped};
 use super::{LOG, STACK, values};
-use crate::sandbox::{Patience, grouped};
+use crate::sandbox::{Patience, exhausted};
 
 /// Operations of one evaluation; helpers that read text add to them.
 const OPERATIONS: u64 = 100_000;
@@ -153,7 +153,7 @@ impl Condition {
         let end = meter.finish();
         let reason = match (end.stopped, result) {
             (None, Ok(Ok(value))) => return Ok(value),
-            (Some(Stopped::Operations), _) => format!("operations exhausted: {} allowed", grouped(OPERATIONS)),
+            (Some(Stopped::Operations), _) => exhausted("operations", OPERATIONS),
             (Some(Stopped::Time), _) => "it took too long".to_owned(),
             (None, Ok(Err(error))) => {
                 let unknown = match &*error {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rhai::{Dynamic, EvalAltResult, Position};
 
-use crate::sandbox::Patience;
+use crate::sandbox::{Patience, grouped};
 
 /// How long a call may take, however few its operations.
 const BASE: Duration = Duration::from_secs(2);
@@ -41,7 +41,8 @@ struct State {
     deadline: Option<Instant>,
     stopped: Option<Stopped>,
     config: Option<Dynamic>,
-    log_left: u64,
+    log_allowed: u64,
+    log_used: u64,
     logged: Vec<String>,
 }
 
@@ -63,7 +64,7 @@ impl Meter {
     pub(super) fn start(limit: u64, log: u64, patience: Patience, config: Option<Dynamic>) -> Self {
         let time = BASE.saturating_add(OPERATION.saturating_mul(u32::try_from(limit).unwrap_or(u32::MAX)));
         let deadline = Instant::now().checked_add(time.saturating_mul(patience.factor() as u32));
-        STATE.set(State { limit, deadline, config, log_left: log, ..State::default() });
+        STATE.set(State { limit, deadline, config, log_allowed: log, ..State::default() });
         Self(())
     }
 
@@ -111,13 +112,15 @@ fn add(operations: usize) -> Result<(), Box<EvalAltResult>> {
 /// Keeps a line of the script's log.
 pub(super) fn log(message: &str) -> Result<(), Box<EvalAltResult>> {
     walk(message.len())?;
-    STATE.with_borrow_mut(|state| match state.log_left.checked_sub(message.len() as u64 + 16) {
-        Some(left) => {
-            state.log_left = left;
-            state.logged.push(message.into());
-            Ok(())
+    STATE.with_borrow_mut(|state| {
+        // A line costs something even if it is empty, so that their number is bounded too.
+        state.log_used += message.len() as u64 + 16;
+        if state.log_used > state.log_allowed {
+            let (logged, allowed) = (grouped(state.log_used), grouped(state.log_allowed));
+            return Err(format!("logged too much: {logged} bytes, {allowed} allowed in a call").into());
         }
-        None => Err("logged too much".into()),
+        state.logged.push(message.into());
+        Ok(())
     })
 }
 

@@ -201,9 +201,10 @@ impl Inner {
             None => Fault::Guest(reason(&error)),
         });
         let result = result.and_then(|value| {
-            if values::size(&value) > self.output {
-                let allowed = grouped(self.output);
-                return Err(Fault::Guest(format!("returned too much: {allowed} bytes allowed in a call")));
+            let (size, allowed) = (values::size(&value), self.output);
+            if size > allowed {
+                let (size, allowed) = (grouped(size), grouped(allowed));
+                return Err(Fault::Guest(format!("returned too much: {size} bytes, {allowed} allowed in a call")));
             }
             Ok(value)
         });

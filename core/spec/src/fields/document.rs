@@ -153,8 +153,32 @@ static PLUGIN: Fields = Fields {
             "{}",
             "What it may spend. Components need `fuel` and `memory`, scripts `operations`.",
         ),
+        default("grants", Kind::Map("a grant", &Kind::Table(&GRANT)), "{}", GRANTS),
     ],
     rules: &[Rule::ExactlyOne(&["builtin", "wasm", "rhai"])],
+};
+
+/// What `grants` is.
+pub(super) const GRANTS: &str =
+    "What it may use beyond its input, by name: files to read, and runtimes to run programs in. By default nothing.";
+
+/// One of the grants.
+pub(super) static GRANT: Fields = Fields {
+    name: "grant",
+    doc: "A file that a component may read, or a runtime that it may run programs in: `python` or `javascript`.",
+    fields: &[
+        optional("file", Kind::Path(&[]), "A file that it may read under the grant's name."),
+        optional("fuel", COUNT, "WebAssembly fuel of one run, the interpreter's start included."),
+        optional("memory", Kind::Size(1 << 16, 1 << 32), "Linear memory of one run, the interpreter's included."),
+        optional("runs", COUNT, "Runs for one completion, or one row of a generator."),
+    ],
+    rules: &[
+        Rule::ExactlyOne(&["file", "fuel"]),
+        Rule::Needs("fuel", "memory"),
+        Rule::Needs("fuel", "runs"),
+        Rule::Needs("memory", "fuel"),
+        Rule::Needs("runs", "fuel"),
+    ],
 };
 
 pub(super) static LIMITS: Fields = Fields {

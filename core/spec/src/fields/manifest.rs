@@ -1,6 +1,6 @@
 //! The tables of a plugin folder's `plugin.toml`.
 
-use super::document::LIMITS;
+use super::document::{GRANT, GRANTS, LIMITS};
 use super::{Bounds, Fields, Kind, NATURAL, Rule, choice, default, optional, required};
 
 /// `plugin.toml`.
@@ -17,6 +17,7 @@ pub(crate) static MANIFEST: Fields = Fields {
             "{}",
             "What it may spend. Components need `fuel` and `memory`, scripts `operations`.",
         ),
+        default("grants", Kind::Map("a grant", &Kind::Table(&GRANT)), "{}", GRANTS),
         optional("build", Kind::Table(&BUILD), "How the source becomes the component."),
         default("tests", Kind::List(&Kind::Table(&CASE), 0), "[]", "What it must answer."),
     ],

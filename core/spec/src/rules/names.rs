@@ -98,6 +98,9 @@ pub(crate) fn limits(name: &str, key: &Span, plugin: &Node, findings: &mut Vec<D
         (None, None, Some(_)) => false,
         _ => return,
     };
+    if script {
+        script_grants(name, plugin, findings);
+    }
     let (what, needs, others): (_, &[&str], &[&str]) = if script {
         ("a Rhai script", &["operations"], &["fuel", "memory"])
     } else {
@@ -122,6 +125,15 @@ pub(crate) fn limits(name: &str, key: &Span, plugin: &Node, findings: &mut Vec<D
             let error = error.at(span.clone(), format!("`{name}` is {what}"));
             findings.push(error.help(format!("its limits are {}", list(needs))));
         }
+    }
+}
+
+/// Only components can use what is granted.
+fn script_grants(name: &str, plugin: &Node, findings: &mut Vec<Diagnostic>) {
+    for (grant, entry) in plugin.get("grants").and_then(Node::as_table).into_iter().flatten() {
+        let error = Diagnostic::error("wrong-grant", format!("the script `{name}` can't use the grant `{grant}`"));
+        let error = error.at(entry.key.clone(), format!("`{name}` is a Rhai script"));
+        findings.push(error.help("remove it; what reads files or runs programs is a component"));
     }
 }
 

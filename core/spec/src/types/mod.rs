@@ -3,13 +3,15 @@
 
 use std::path::PathBuf;
 
-use base::{Limits, Span};
+use base::{Grants, Limits, Span};
 use indexmap::IndexMap;
 use serde::Serialize;
 
+mod config;
 mod manifest;
 mod stages;
 
+pub use config::PluginConfig;
 pub use manifest::*;
 pub use stages::*;
 
@@ -177,9 +179,15 @@ pub struct Plugin {
     pub source: PluginSource,
     /// What it may spend.
     pub limits: Limits,
+    /// What it may use beyond its input.
+    #[serde(skip_serializing_if = "Grants::is_empty")]
+    pub grants: Grants,
     /// The place of the table.
     #[serde(skip)]
     pub span: Span,
+    /// The place of each grant, by its name.
+    #[serde(skip)]
+    pub grant_spans: IndexMap<String, Span>,
 }
 
 /// Where a plugin's code comes from.
@@ -247,11 +255,8 @@ pub enum Questions {
         /// Its name.
         plugin: String,
         /// Its configuration.
-        config: serde_json::Value,
+        config: PluginConfig,
         /// Rows `0..count`.
         count: u64,
-        /// The place of `config`, or of the table.
-        #[serde(skip)]
-        config_span: Span,
     },
 }

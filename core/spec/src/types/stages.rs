@@ -6,6 +6,8 @@ use base::Span;
 use indexmap::IndexMap;
 use serde::Serialize;
 
+use super::PluginConfig;
+
 /// `[stages.NAME]`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Stage {
@@ -124,14 +126,11 @@ pub struct Generate {
     /// The plugin (world `generator`).
     pub plugin: String,
     /// Its configuration, checked by its own schema.
-    pub config: serde_json::Value,
+    pub config: PluginConfig,
     /// How many rows there are before they repeat (a new epoch). `None`: they never do.
     pub count: Option<u64>,
     /// How rows become prompts.
     pub feed: Feed,
-    /// The place of `config`, or of the stage where there is none.
-    #[serde(skip)]
-    pub config_span: Span,
 }
 
 /// A number that may change with the step: `x`, or `[{ from = 0, value = x }, ...]`.
@@ -219,15 +218,12 @@ pub struct Verify {
     /// The sources it covers; all if absent.
     pub sources: Option<Vec<String>>,
     /// Its configuration.
-    pub config: serde_json::Value,
+    pub config: PluginConfig,
     /// What becomes of what it can't decide.
     pub on_undecided: OnUndecided,
     /// The share of a step's completions that may be undecided before the run ends (after a commit, exit 1). Default
     /// 0.5.
     pub max_undecided: f64,
-    /// The place of `config`, or of the stage where there is none.
-    #[serde(skip)]
-    pub config_span: Span,
 }
 
 /// `type = "reward"`: either weights or a plugin.
@@ -248,10 +244,7 @@ pub enum RewardRule {
         /// Its name.
         plugin: String,
         /// Its configuration.
-        config: serde_json::Value,
-        /// The place of `config`, or of the stage.
-        #[serde(skip)]
-        config_span: Span,
+        config: PluginConfig,
     },
 }
 
@@ -264,10 +257,7 @@ pub struct Filter {
     #[serde(rename = "where")]
     pub condition: Option<Condition>,
     /// A plugin (world `filterer`) and its configuration.
-    pub plugin: Option<(String, serde_json::Value)>,
-    /// The place of `config`, or of the stage.
-    #[serde(skip)]
-    pub config_span: Span,
+    pub plugin: Option<(String, PluginConfig)>,
 }
 
 /// `where = "reward > 0.2 && tokens < 2000"`.
