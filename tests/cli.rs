@@ -412,6 +412,47 @@ fn the_file_that_the_guide_shows_is_valid() {
     folder.run(["validate", "--no-environment", "file.toml"]).expect(0, &["file.toml: valid"]);
 }
 
+/// The file that the README of a first-party plugin shows a part of: a family of problems, or a filter.
+fn completed(part: &str) -> String {
+    let text = pipeline(NUMBER);
+    let cut = |text: &str, from: &str, to: &str| {
+        let (before, rest) = text.split_once(from).expect("the part is there");
+        let (_, after) = rest.split_once(to).expect("another part follows");
+        format!("{before}{to}{after}")
+    };
+    if part.contains("type = \"filter\"") {
+        return text.replace("inputs = [\"reward\"]", "inputs = [\"keep\"]") + part;
+    }
+    let text = cut(
+        &cut(&cut(&text, "[plugins.judge]", "[stages.rows]"), "[stages.rows]", "[stages.sample]"),
+        "[stages.accuracy]",
+        "[stages.reward]",
+    );
+    text.replace("inputs = [\"rows\"]", "inputs = [\"problems\"]") + part
+}
+
+#[test]
+fn what_the_guides_of_families_and_filters_show_is_valid() {
+    for name in [
+        "arithmetic",
+        "contamination",
+        "countdown",
+        "knights-and-knaves",
+        "list-operations",
+        "near-duplicates",
+        "pass-rate",
+        "shortest-path",
+        "sudoku",
+        "top-k",
+    ] {
+        let guide = fs::read_to_string(root().join("plugins").join(name).join("README.md")).unwrap();
+        let part = guide.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("it shows a part");
+        let folder = folder(&completed(part));
+        folder.write("data/aime.jsonl", "{\"problem\": \"What is the sum of all integers?\"}\n");
+        folder.run(["validate", "file.toml"]).expect(0, &["file.toml: valid"]);
+    }
+}
+
 #[test]
 fn a_prompt_that_the_model_can_not_read_is_found_before_any_work() {
     let folder = folder(&pipeline(NUMBER));

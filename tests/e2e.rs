@@ -52,6 +52,32 @@ fn the_quickstart_runs_and_leaves_what_it_promises() {
 }
 
 #[test]
+fn a_family_of_problems_is_generated_answered_judged_and_learned() {
+    let file = root().join("pipelines/countdown.toml").to_string_lossy().into_owned();
+    let mut arguments = vec!["run".to_owned(), file];
+    let sets = [
+        "run.dir=runs",
+        "phases.cold-start.run.steps=3",
+        "phases.cold-start.stages.solutions.prompts_per_step=64",
+        "phases.cold-start.stages.solutions.count=500",
+        "phases.cold-start.stages.imitate.minibatches=2",
+        "phases.cold-start.evaluations.countdown.count=8",
+        "phases.reason.run.steps=3",
+        "phases.reason.stages.problems.prompts_per_step=4",
+        "phases.reason.stages.sample.group_size=4",
+        "phases.reason.stages.keep.config.low=0",
+        "phases.reason.evaluations.countdown.count=8",
+    ];
+    arguments.extend(sets.iter().flat_map(|set| ["--set".to_owned(), (*set).to_owned()]));
+    let folder = Folder::new();
+    folder.run(arguments).expect(0, &["cold-start", "reason", "pass@1"]);
+    let metrics = lines(&folder.path("runs/countdown/0001/metrics.jsonl"));
+    let steps: Vec<_> = metrics.iter().filter(|line| line["phase"] == "reason" && line["loss"].is_number()).collect();
+    assert_eq!(steps.len(), 3);
+    assert!(steps.iter().all(|line| line["undecided/accuracy"] == 0.0), "the family judges what it asks: {steps:?}");
+}
+
+#[test]
 fn no_sampling_option_parts_the_learner_from_the_sampler() {
     let options = [
         "repetition_penalty=1.1",

@@ -36,7 +36,10 @@ fn each_misdeed_is_an_undecided_verdict_with_its_reason() {
         ("Loop", "fuel exhausted: 20,000,000 spent, 20,000,000 allowed for one completion"),
         ("Memory", "memory exhausted: 16,842,752 bytes asked for, 16,777,216 allowed"),
         ("Trap", "trapped: wasm `unreachable` instruction executed; 286 fuel spent, 20,000,000 allowed"),
-        ("Warn\nof it", "trapped: wasm `unreachable` instruction executed (Warn of it); 1,304 fuel spent, 20,000,000 allowed"),
+        (
+            "Warn\nof it",
+            "trapped: wasm `unreachable` instruction executed (Warn of it); 1,304 fuel spent, 20,000,000 allowed",
+        ),
         ("Divide", "trapped: integer divide by zero; 265 fuel spent, 20,000,000 allowed"),
         ("Stack", "trapped: call stack exhausted; 33,027 fuel spent, 20,000,000 allowed"),
         ("Outside", "trapped: out of bounds memory access; 265 fuel spent, 20,000,000 allowed"),

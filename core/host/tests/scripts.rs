@@ -230,7 +230,10 @@ fn a_config_is_held_against_the_schema_then_checked_by_the_script() {
         other => panic!("{other:?}"),
     };
     assert_eq!(errors(json!({ "low": 2, "high": 1 })), [("/low".to_owned(), "low is above high".to_owned())]);
-    assert_eq!(errors(json!({ "lo/w": 2 })), [("/lo~1w".to_owned(), "unknown key `lo/w`; did you mean `low`?".to_owned())]);
+    assert_eq!(
+        errors(json!({ "lo/w": 2 })),
+        [("/lo~1w".to_owned(), "unknown key `lo/w`; did you mean `low`?".to_owned())]
+    );
     let wrong = errors(json!({ "low": "2", "high": true }));
     assert_eq!(wrong.iter().map(|(path, _)| path.as_str()).collect::<Vec<_>>(), ["/low", "/high"]);
     let configured = plugin.configure(&json!({ "low": 1, "high": 2 })).unwrap();

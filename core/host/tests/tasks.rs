@@ -84,25 +84,28 @@ fn a_family_solves_what_it_asks_and_takes_no_other_answer() {
     }
 }
 
+/// Rows of a call that is timed.
+const ROWS: u32 = 200;
+
 #[test]
 fn a_row_hangs_on_its_seed_and_index_alone_and_costs_what_is_said() {
     let rig = Rig::new();
     for (name, key, easiest, hardest) in FAMILIES {
         for (split, level) in [("train", easiest), ("train", hardest), ("held-out", hardest)] {
             let config = match name {
-                "arithmetic" => json!({ key: level, "split": split, "count": 10 }),
+                "arithmetic" => json!({ key: level, "split": split, "count": 9 }),
                 _ => json!({ key: level, "split": split }),
             };
             let plugin = configured(&rig, name, &config);
             let start = Instant::now();
-            let whole = generated(&plugin, 5, 24);
+            let whole = generated(&plugin, 5, ROWS);
             let seconds = start.elapsed().as_secs_f64();
-            let spent = plugin.spent().fuel / 24;
-            println!("{name} {split} {level}: {:.0} rows/s, {spent} fuel a row", 24.0 / seconds);
+            let spent = plugin.spent().fuel / u64::from(ROWS);
+            println!("{name} {split} {level}: {:.0} rows/s, {spent} fuel a row", f64::from(ROWS) / seconds);
             let context = Context { seed: 5, step: 9, ..ctx() };
             let pieces: Vec<Row> = (0..6).flat_map(|i| plugin.generate(&context, 4 * i, 4).unwrap()).collect();
-            assert_eq!(whole, pieces, "{name}");
-            assert_ne!(whole, generated(&plugin, 6, 24), "{name}");
+            assert_eq!(whole[..24], pieces, "{name}");
+            assert_ne!(pieces, generated(&plugin, 6, 24), "{name}");
         }
     }
 }
