@@ -126,3 +126,32 @@ fn no_problem_is_in_both_splits() {
         assert!(train.is_disjoint(&held_out), "{name}");
     }
 }
+
+/// Long completions and those that were written to be slow are wrong, not undecided: they stay far below the budget.
+#[test]
+fn no_completion_spends_the_budget_of_a_verdict() {
+    let rig = Rig::new();
+    for (name, key, _, hardest) in FAMILIES {
+        let config = if name == "arithmetic" { json!({}) } else { json!({ key: hardest }) };
+        let plugin = configured(&rig, name, &config);
+        let row = generated(&plugin, 3, 1).remove(0);
+        let name_in_it = row.reference.clone().unwrap();
+        let mut texts = vec!["<answer>".repeat(12_000), "</answer>".repeat(12_000), "<".repeat(100_000)];
+        for part in
+            ["(", "-", "9", "1+", "R", "U ", "knight ", ", ", "\u{7b54}", &name_in_it[..name_in_it.len().min(9)]]
+        {
+            for length in [3_900, 100_000] {
+                texts.push(format!("<answer>{}</answer>", part.repeat(length / part.len())));
+            }
+        }
+        let mut most = 0;
+        for text in &texts {
+            let before = plugin.spent().fuel;
+            let found = plugin.verify(&ctx(), &answered(&row, &[text])).unwrap();
+            assert_eq!(scores(&found), [0.0], "{name}: {}", text.chars().take(40).collect::<String>());
+            most = most.max(plugin.spent().fuel - before);
+        }
+        println!("{name}: at most {most} fuel a verdict");
+        assert!(most < 5_000_000, "{name}: {most}");
+    }
+}

@@ -5,7 +5,7 @@
 use std::fmt::Write;
 use std::ops::RangeInclusive;
 
-use procedural::{Family, Judged, Solution, Split, Stream, Task};
+use procedural::{Family, Judged, Solution, Split, Stream, Task, quoted};
 
 /// What people are called.
 const NAMES: [&str; 32] = [
@@ -123,6 +123,7 @@ impl Puzzle {
     /// Reads "NAME is a knight, NAME and NAME are knaves", in any order and with any punctuation.
     fn read(&self, answer: &str) -> Result<Knights, String> {
         let mut roles: Vec<Option<bool>> = vec![None; self.people.len()];
+        let names: Vec<String> = self.people.iter().map(|person| person.to_lowercase()).collect();
         let mut named = Vec::new();
         for word in answer.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()) {
             let lower = word.to_lowercase();
@@ -131,12 +132,12 @@ impl Puzzle {
                 "knave" | "knaves" => false,
                 "is" | "are" | "a" | "and" | "both" | "all" | "the" => continue,
                 number if number.bytes().all(|b| b.is_ascii_digit()) => continue,
-                name => match self.people.iter().position(|person| person.to_lowercase() == name) {
+                name => match names.iter().position(|known| known == name) {
                     Some(person) => {
                         named.push(person);
                         continue;
                     }
-                    None => return Err(format!("`{}` is no name and no role", word.escape_debug())),
+                    None => return Err(format!("{} is no name and no role", quoted(word))),
                 },
             };
             if named.is_empty() {

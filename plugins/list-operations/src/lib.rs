@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::ops::RangeInclusive;
 
-use procedural::{Family, Judged, Solution, Split, Stream, Task};
+use procedural::{Family, Judged, Solution, Split, Stream, Task, quoted};
 
 /// Numbers of a drawn list at its start.
 const LENGTH: RangeInclusive<u64> = 5..=8;
@@ -205,7 +205,7 @@ impl Family for ListOperations {
         for word in answer.split(|c: char| c.is_whitespace() || "[](),;".contains(c)).filter(|word| !word.is_empty()) {
             match word.parse::<i64>() {
                 Ok(number) => list.push(number),
-                Err(_) => return Judged::Malformed(format!("`{}` is no whole number", word.escape_debug())),
+                Err(_) => return Judged::Malformed(format!("{} is no whole number", quoted(word))),
             }
         }
         let lists = puzzle.lists().unwrap_or_default();

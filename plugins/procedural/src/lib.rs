@@ -16,4 +16,4 @@ mod template;
 
 pub use random::{Bijection, Stream};
 pub use split::Split;
-pub use task::{Family, Judged, Solution, Task, tagged};
+pub use task::{Family, Judged, Solution, Task, quoted, tagged};

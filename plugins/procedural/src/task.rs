@@ -12,6 +12,9 @@ use crate::template;
 /// Puzzles that a family is asked to draw for one row before it gives up.
 const DRAWS: u32 = 2_000;
 
+/// The bytes of an answer that are read: far more than any puzzle's has, so that no completion spends the budget.
+const ANSWER: usize = 4_000;
+
 /// A family of puzzles. The type itself is what its config says beyond the keys of every family.
 pub trait Family: DeserializeOwned + 'static {
     /// The JSON Schema of the config, the keys of every family included.
@@ -223,6 +226,10 @@ impl<F: Family> Verifier for Task<F> {
         let Some(text) = tagged(&completion.text, &self.answer) else {
             return finding(0.0, None, Some(format!("no <{0}>..</{0}>", self.answer)));
         };
+        if text.len() > ANSWER {
+            let note = format!("an answer of more than {ANSWER} bytes is not read");
+            return finding(self.format_score, None, Some(note));
+        }
         match self.family.judge(&puzzle, text.trim()) {
             Judged::Right(answer) => finding(1.0, Some(answer), None),
             Judged::Wrong(answer, why) => finding(self.format_score, Some(answer), Some(why)),
@@ -233,8 +240,23 @@ impl<F: Family> Verifier for Task<F> {
 
 /// What the last `<name>..</name>` holds.
 pub fn tagged<'a>(text: &'a str, name: &str) -> Option<&'a str> {
-    let end = text.rfind(&format!("</{name}>"))?;
+    let end = rfind(text, &format!("</{name}>"))?;
     let open = format!("<{name}>");
-    let start = text[..end].rfind(&open)? + open.len();
+    let start = rfind(&text[..end], &open)? + open.len();
     Some(&text[start..end])
+}
+
+/// Where a tag stands last. Its first and its last byte are looked at before the rest: std's search, which is made for long marks,
+/// costs six times as much.
+fn rfind(text: &str, mark: &str) -> Option<usize> {
+    let (text, mark) = (text.as_bytes(), mark.as_bytes());
+    let ([first, ..], [.., last]) = (mark, mark) else { return None };
+    let is_there = |window: &[u8]| window.first() == Some(first) && window.last() == Some(last) && window == mark;
+    text.windows(mark.len()).rposition(is_there)
+}
+
+/// A word as notes quote it: its beginning, with nothing that a terminal would obey.
+pub fn quoted(word: &str) -> String {
+    let short: String = word.chars().take(20).collect();
+    format!("`{}{}`", short.escape_debug(), if short.len() < word.len() { ".." } else { "" })
 }

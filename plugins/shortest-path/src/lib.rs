@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt::Write;
 use std::ops::RangeInclusive;
 
-use procedural::{Family, Judged, Solution, Split, Stream, Task};
+use procedural::{Family, Judged, Solution, Split, Stream, Task, quoted};
 
 /// A cell is a wall with this probability, in percent.
 const WALLS: u64 = 30;
@@ -87,7 +87,7 @@ fn moves(answer: &str) -> Result<Vec<(char, &'static str, isize, isize)>, String
         }
         for c in word.chars() {
             let one = MOVES.into_iter().find(|(letter, ..)| letter.eq_ignore_ascii_case(&c));
-            moves.push(one.ok_or_else(|| format!("`{}` is no move", word.escape_debug()))?);
+            moves.push(one.ok_or_else(|| format!("{} is no move", quoted(word)))?);
         }
     }
     if moves.is_empty() { Err("it has no moves".into()) } else { Ok(moves) }
