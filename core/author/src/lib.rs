@@ -11,6 +11,7 @@ mod manifest;
 mod measure;
 mod quantiles;
 mod rows;
+mod runtime;
 mod tests;
 
 pub use info::{Configuring, Info, info};
@@ -20,4 +21,5 @@ pub use manifest::{Budget, Error, Plugin, find, open};
 pub use measure::{Measured, Work, limits, measure};
 pub use quantiles::Quantiles;
 pub use rows::groups;
+pub use runtime::{RuntimeError, build_runtime};
 pub use tests::{Report, Tested, test};
