@@ -349,12 +349,12 @@ mod tests {
         }
     }
 
-    /// With a watchdog that rings long before the fuel is spent, a loop is no verdict but an error that names its completion.
+    /// With a watchdog that rings at once, a completion that makes the plugin call the host is no verdict but an error.
     #[test]
     fn a_watchdog_that_rings_twice_is_never_a_verdict() {
         let folder = tempfile::tempdir().unwrap();
         let options = Options { cache: Some(folder.path().join("compiled")), ..Options::default() };
-        let impatient = component::Watchdog { base: 2, fuel_per_tick: u64::MAX };
+        let impatient = component::Watchdog { base: std::time::Duration::ZERO, nanoseconds: 0 };
         let host = Host::with_watchdog(options, impatient).unwrap();
         let mut text = include_str!("../tests/components/verifier.wat").to_owned();
         for (name, part) in [
@@ -370,7 +370,7 @@ mod tests {
         let plugin = host.load("slow", Code::Wasm(&path), &limits, &Grants::default()).unwrap();
         let plugin = plugin.configure(&serde_json::json!({})).unwrap();
         let ctx = Context { step: 3, seed: 1, max_tokens: 10, evaluating: false };
-        let error = plugin.verify(&ctx, &group(&["a", "b", "Loop", "c"])).unwrap_err();
+        let error = plugin.verify(&ctx, &group(&["a", "b", "Quietly", "c"])).unwrap_err();
         let message = error.to_string();
         let start = "plugin `slow` was stopped twice by the watchdog in verify on step 3, source `sums`, prompt 7, \
                      completion 2; ";

@@ -1,6 +1,7 @@
 //! What a component is given: a log, a virtual WASI, and the assets and runtimes that were granted; and how it pays for each.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use base::RngKey;
 use wasmtime::component::{ComponentType, Lift, Linker};
@@ -201,8 +202,8 @@ pub(super) struct State {
     pub(super) sink: Sink,
     pub(super) granted: Arc<Granted>,
     pub(super) programs: Programs,
-    /// The ticks that the watchdog gives the instance.
-    pub(super) ticks: u64,
+    /// When the watchdog stops the instance.
+    deadline: Option<Instant>,
     patience: Patience,
     /// Nanoseconds on the virtual monotonic clock.
     pub(super) clock: u64,
@@ -217,14 +218,14 @@ impl State {
         granted: Arc<Granted>,
         seed: u64,
         patience: Patience,
-        ticks: u64,
+        deadline: Option<Instant>,
     ) -> Self {
         Self {
             memory: Memory { allowed: memory, used: 0 },
             sink,
             granted,
             programs: Programs::default(),
-            ticks,
+            deadline,
             patience,
             clock: 0,
             seed,
@@ -240,8 +241,11 @@ impl State {
     }
 }
 
-/// Takes the fuel of a call into the host that moves `bytes`.
+/// Takes the fuel of a call into the host that moves `bytes`; looks at the clock, too.
 pub(super) fn charge(store: &mut StoreContextMut<'_, State>, bytes: usize) -> wasmtime::Result<()> {
+    if store.data().deadline.is_some_and(|deadline| Instant::now() > deadline) {
+        return Err(Trap::Interrupt.into());
+    }
     let mut store = store.as_context_mut();
     let left = store.get_fuel()?.checked_sub(CALL_FUEL + bytes as u64);
     store.set_fuel(left.unwrap_or(0))?;
@@ -306,11 +310,11 @@ fn run(
     charge(&mut store, runner::RUN_FUEL)?;
     let state = store.data_mut();
     state.programs.count(i, runtime)?;
+    let started = Instant::now();
     let (outcome, fuel) = runtime.run(source, stdin, state.seed, state.patience)?;
     state.programs.fuel += fuel;
-    // The time of the run was the program's: the plugin has its own again.
-    let ticks = state.ticks;
-    store.set_epoch_deadline(ticks);
+    // The time of the run was the program's.
+    state.deadline = state.deadline.and_then(|deadline| deadline.checked_add(started.elapsed()));
     charge(&mut store, outcome.size())?;
     Ok(Ok(outcome))
 }

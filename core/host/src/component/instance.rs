@@ -16,11 +16,9 @@ pub(super) struct Budget {
 impl Budget {
     /// An empty store with the budget, and the memory and time that the state says.
     pub(super) fn store(&self, engine: &Engine, state: State) -> Store<State> {
-        let ticks = state.ticks;
         let mut store = Store::new(engine, state);
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(self.hostcall);
-        store.set_epoch_deadline(ticks);
         // An engine without fuel is the only failure, and ours has it.
         let metered = store.set_fuel(self.fuel).is_ok();
         debug_assert!(metered);

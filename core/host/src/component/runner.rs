@@ -134,8 +134,8 @@ impl Interpreter {
     fn store(&self, seed: u64, patience: Patience) -> Store<State> {
         let sink = Sink::Streams { stdout: Vec::new(), stderr: Vec::new(), allowed: STREAM };
         let Runs { fuel, memory, .. } = self.limits;
-        let ticks = self.watchdog.ticks(fuel, patience);
-        let state = State::new(memory, sink, Arc::clone(&self.granted), seed, patience, ticks);
+        let deadline = self.watchdog.deadline(fuel, patience);
+        let state = State::new(memory, sink, Arc::clone(&self.granted), seed, patience, deadline);
         Budget { fuel, hostcall: STREAM }.store(self.pre.engine(), state)
     }
 }
