@@ -73,10 +73,16 @@ pub(super) fn failure(error: &wasmtime::Error) -> Failure {
     match error.downcast_ref::<Trap>() {
         Some(Trap::OutOfFuel) => Failure::Fuel,
         Some(Trap::Interrupt) => Failure::Expired,
-        Some(trap) => Failure::Trap(trap.to_string().trim_start_matches("wasm trap: ").into()),
+        // How deep calls nest in it differs by the processor: what it had spent by then is not told.
+        Some(trap @ Trap::StackOverflow) => Failure::Other(format!("trapped: {}", bare(trap))),
+        Some(trap) => Failure::Trap(bare(trap)),
         None => {
             let cause = error.root_cause().to_string();
             if cause.contains("fuel allocated for hostcalls") { Failure::HostCall } else { Failure::Other(cause) }
         }
     }
+}
+
+fn bare(trap: &Trap) -> String {
+    trap.to_string().trim_start_matches("wasm trap: ").into()
 }
