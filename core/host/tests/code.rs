@@ -19,10 +19,15 @@ use serde_json::{Value, json};
 const LIMITS: Limits =
     Limits { fuel: Some(200_000_000), memory: Some(64 << 20), operations: None, output: Some(16 << 20), log: None };
 
-/// One for all tests: the pool of instances and the compiled runtimes are large.
+/// One for all tests: the pool of instances and the compiled runtimes are large. `$PIPELINE_JAVASCRIPT` is a runtime that was
+/// just built.
 fn host() -> &'static Host {
     static HOST: OnceLock<Host> = OnceLock::new();
-    HOST.get_or_init(|| Host::new(Options::default()).unwrap())
+    HOST.get_or_init(|| {
+        let given =
+            std::env::var_os("PIPELINE_JAVASCRIPT").map(|path| ("javascript".to_owned(), std::fs::read(path).unwrap()));
+        Host::new(Options { runtimes: given.into_iter().collect(), ..Options::default() }).unwrap()
+    })
 }
 
 /// The plugin with a runtime, or `None` with a printed line where that was not built.
@@ -389,6 +394,11 @@ fn programs_of_python_read_and_print_as_they_are_used_to() {
                 Some("True 1.50\n"),
             ),
             ("from dataclasses import dataclass\n@dataclass\nclass A:\n    x: int\nprint(A(1))", "", Some("A(x=1)\n")),
+            (
+                "import asyncio\nasync def f(x):\n    await asyncio.sleep(x)\n    return x\nasync def main():\n    print(await asyncio.gather(f(2), f(1)))\nasyncio.run(main())",
+                "",
+                Some("[2, 1]\n"),
+            ),
             ("print('x' * 100000)", "", Some(&format!("{}\n", "x".repeat(100_000)))),
         ],
     );

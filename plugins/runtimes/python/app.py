@@ -4,7 +4,9 @@ Only what is imported here can be imported by a program: there are no files at r
 component is made, and a run starts from that state.
 """
 
+import asyncio.selector_events
 import builtins
+import gc
 import importlib
 import io
 import os
@@ -29,6 +31,11 @@ MODULES = """
 
 for name in MODULES:
     importlib.import_module(name)
+
+
+# A collection of garbage would write to every object there is: pages of memory that a run otherwise leaves as they are.
+gc.collect()
+gc.freeze()
 
 
 class Exit(BaseException):
@@ -60,6 +67,10 @@ threading.Thread.start = start
 threading.Thread.join = lambda thread, timeout=None: None
 threading.Thread.is_alive = lambda thread: False
 threading.stack_size = lambda size=0: 0
+
+# An event loop has a pair of sockets, by which other threads and signals wake it: there are none of all three.
+loop = asyncio.selector_events.BaseSelectorEventLoop
+loop._make_self_pipe = loop._close_self_pipe = loop._write_to_self = lambda self: None
 # `site` would define them, which needs files.
 builtins.exit = builtins.quit = sys.exit
 
