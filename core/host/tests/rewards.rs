@@ -23,10 +23,13 @@ const EXEMPT: [(&str, &str); 3] = [
     ("code_stdin_stdout_reward", "runs programs: the tests of the plugin `code` have such rows"),
 ];
 
-/// What compares mathematics by its meaning, where others normalise text: the plugin `math` must find what they make of
-/// a text equal to it, and find it where they extract it.
-const NORMALISE: [&str; 4] =
-    ["dapo_normalize_final_answer", "mathd_normalize_answer", "qwen25_extract_answer", "strip_string_hendrycks"];
+/// Extractors and normalisations of mathematics, which are conventions of the plugin `math`, and a text around their input.
+const MATHEMATICS: [(&str, &str, &str); 4] = [
+    ("strip_string_hendrycks", "hendrycks", "\\boxed{..}"),
+    ("mathd_normalize_answer", "hendrycks", "\\boxed{..}"),
+    ("dapo_normalize_final_answer", "dapo", "Answer: .."),
+    ("qwen25_extract_answer", "qwen25", ".."),
+];
 
 struct Bench {
     rig: Rig,
@@ -64,10 +67,9 @@ impl Bench {
 
     /// The verdicts of an accuracy stage; each text has a reference of its own.
     fn accuracy(&self, texts: &[&str], references: &[&str], config: &Value) -> Vec<Verdict> {
-        let judge = |(text, reference): (&&str, &&str)| {
-            let name = if has_math() { "math" } else { "number" };
-            self.verify(name, config.clone(), Some(reference), &[text]).remove(0)
-        };
+        let name = if has_math() { "math" } else { "number" };
+        let judge =
+            |(text, reference): (&&str, &&str)| self.verify(name, config.clone(), Some(reference), &[text]).remove(0);
         texts.iter().zip(references).map(judge).collect()
     }
 }
@@ -125,17 +127,17 @@ fn reward(bench: &Bench, row: &Value) -> Value {
     let lengths = || args["completion_lengths"].as_array().map(|all| all.iter().map(|n| n.as_u64().unwrap()).collect());
     match (row["library"].as_str().unwrap(), row["reward_name"].as_str().unwrap()) {
         ("NVIDIA-NeMo/RL", name) => nemo_rl(bench, name, params, args),
-        (_, "accuracy_reward") => Value::Array(scores(&bench.accuracy(&completions, &solutions, &json!({})))),
+        (_, "accuracy_reward") => Value::Array(scores(&bench.accuracy(&completions, &solutions, &latex()))),
         (_, "reasoning_accuracy_reward") => {
             let marks = match args.get("reasoning_delimiters") {
                 Some(marks) => strings(marks),
                 None => vec!["</think>"],
             };
-            let config = json!({ "after_mark": marks[0] });
+            let config = json!({ "after_mark": marks[0], "reference": "extract" });
             Value::Array(scores(&bench.accuracy(&completions, &solutions, &config)))
         }
         (library, "cosine_scaled_reward") => {
-            let accuracy = bench.accuracy(&completions, &solutions, &json!({}));
+            let accuracy = bench.accuracy(&completions, &solutions, &latex());
             let keys = ["min_value_wrong", "max_value_wrong", "min_value_correct", "max_value_correct"];
             let unit = if library == "huggingface/open-r1" { "characters" } else { "tokens" };
             let mut config = json!({ "rule": "cosine", "unit": unit, "max_length": 1000 });
@@ -146,7 +148,7 @@ fn reward(bench: &Bench, row: &Value) -> Value {
             by_length(config, lengths(), accuracy)
         }
         (_, "len_reward") => {
-            let accuracy = bench.accuracy(&completions, &solutions, &json!({}));
+            let accuracy = bench.accuracy(&completions, &solutions, &latex());
             by_length(json!({ "rule": "relative", "unit": "characters", "undecided": "right" }), None, accuracy)
         }
         (_, "format_reward") => each("format", json!({ "convention": "open_r1" })),
@@ -327,19 +329,19 @@ fn extraction(bench: &Bench, row: &Value) -> Value {
             let integer = bench.score("regex", integer, "-", input);
             json!([correct, integer, bench.score("format", json!({ "convention": "nemo_rl_math" }), "-", input)])
         }
-        name if NORMALISE.contains(&name) => match row["expected"].as_str() {
-            // Where theirs find nothing, ours must not find a number to call right.
-            None => match bench.verify("math", json!({}), Some("1"), &[input]).remove(0) {
-                Verdict::Decided(finding) if finding.score == 1.0 => json!(finding.answer),
+        name if let Some((_, convention, around)) = MATHEMATICS.iter().find(|known| known.0 == name) => {
+            let text = around.replace("..", input);
+            let config = json!({ "convention": convention });
+            // A reference that no text gives, where theirs find nothing.
+            let reference = row["expected"].as_str().unwrap_or("nothing of the kind");
+            match bench.verify("math", config, Some(reference), &[&text]).remove(0) {
+                Verdict::Decided(finding) if finding.score == 1.0 => json!(reference),
+                Verdict::Decided(finding) => {
+                    finding.answer.filter(|answer| !answer.is_empty()).map_or(NONE, Value::String)
+                }
                 _ => NONE,
-            },
-            Some(expected) => {
-                let boxed = format!("\\boxed{{{input}}}");
-                let text = if name == "qwen25_extract_answer" { input } else { &boxed };
-                let finding = bench.finding("math", json!({}), expected, text);
-                if finding.score == 1.0 { json!(expected) } else { json!(finding.answer) }
             }
-        },
+        }
         name => panic!("there is an extractor `{name}` that no plugin is named for"),
     }
 }
@@ -407,6 +409,11 @@ fn exemption(row: &Value) -> Option<&'static str> {
     named(name).or_else(|| parts.iter().find_map(|part| named(part[0].as_str().unwrap())))
 }
 
+/// How open-r1 and TRL read a solution: as a text that must hold a formula.
+fn latex() -> Value {
+    if has_math() { json!({ "reference": "extract" }) } else { json!({}) }
+}
+
 /// Whether the plugin that judges mathematics is there.
 fn has_math() -> bool {
     builtins().contains(&"math")
@@ -415,7 +422,8 @@ fn has_math() -> bool {
 /// What can't be said without it, where `number` does not serve.
 fn needs_math(row: &Value) -> bool {
     let name = row.get("reward_name").or_else(|| row.get("function")).and_then(Value::as_str).unwrap();
-    NORMALISE.contains(&name) || ["math_expression_reward", "reasoning_accuracy_reward"].contains(&name)
+    let is_known = MATHEMATICS.iter().any(|known| known.0 == name);
+    is_known || ["math_expression_reward", "reasoning_accuracy_reward"].contains(&name)
 }
 
 /// Takes every row, and tells all that differ at once.
