@@ -39,7 +39,16 @@ fn tests_pass_fail_and_are_counted() {
         .expect(0, &["ok    polite: asks for the word", "1 test of 1 plugin: 1 passed"]);
     folder.write("polite/plugin.toml", MANIFEST.replace("[1.0, {", "[0.5, {"));
     let said = folder.run(["plugin", "test", "polite", "--junit", "junit.xml"]);
-    said.expect(1, &["FAIL", "completion 1 of 2, `please`", "expected  score 0.5", "got       score 1", "1 failed"]);
+    said.expect(
+        1,
+        &[
+            "FAIL  polite: asks for the word (polite/plugin.toml:7)",
+            "completion 1 of 2, `please`",
+            "expected  score 0.5",
+            "got       score 1",
+            "1 failed",
+        ],
+    );
     let xml = std::fs::read_to_string(folder.path("junit.xml")).unwrap();
     assert!(xml.contains("failures=\"1\""), "{xml}");
     folder.run(["plugin", "test", "polite", "--filter", "another"]).expect(4, &["0 tests of 1 plugin"]);

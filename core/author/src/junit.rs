@@ -34,13 +34,12 @@ pub fn junit(reports: &[Report]) -> String {
                 }
             }
             Err(error) => {
-                let message = error.to_string();
                 let _ = writeln!(
                     xml,
                     "  <testsuite name=\"{name}\" tests=\"1\" failures=\"0\" errors=\"1\">\n    \
                      <testcase classname=\"{name}\" name=\"loads\">\n      \
                      <error message=\"{}\"/>\n    </testcase>",
-                    attribute(&message)
+                    attribute(error)
                 );
             }
         }

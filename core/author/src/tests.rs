@@ -19,7 +19,7 @@ pub struct Report {
     /// The plugin's name.
     pub plugin: String,
     /// Its tests in the order of the file, or why there are none.
-    pub tests: Result<Vec<Tested>, HostError>,
+    pub tests: Result<Vec<Tested>, String>,
 }
 
 /// What one test gave.
@@ -27,7 +27,7 @@ pub struct Report {
 pub struct Tested {
     /// Its name.
     pub name: String,
-    /// Its byte in `plugin.toml`.
+    /// Its place in `plugin.toml`.
     pub at: base::Span,
     /// What is wrong, each in one or more lines; empty if it passed.
     pub problems: Vec<String>,
@@ -72,7 +72,8 @@ fn of_plugin(host: &Host, plugin: &Plugin, filter: &str) -> Report {
     let tests = if chosen().next().is_none() {
         Ok(Vec::new())
     } else {
-        plugin.load(host).map(|loaded| chosen().map(|case| of_case(&loaded, case)).collect())
+        let loaded = plugin.load(host).map_err(|error| error.to_string());
+        loaded.map(|loaded| chosen().map(|case| of_case(&loaded, case)).collect())
     };
     Report { plugin: plugin.name.clone(), tests }
 }

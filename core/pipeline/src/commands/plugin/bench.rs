@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use author::{JudgeError, Measured, Plugin, Quantiles, Work};
 use host::{Host, Options, World};
 use serde_json::Value;
-use spec::{Expect, Input};
+use spec::{Expect, Files, Input};
 
 use super::info::{mebibytes, time};
 use super::{BudgetArgs, counted, open, refused};
@@ -42,7 +42,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<u8> {
-    let plugin = match open(&args.plugin, (&args.budget).into())? {
+    let plugin = match open(&args.plugin, (&args.budget).into(), &mut Files::default())? {
         Ok(plugin) => plugin,
         Err(code) => return Ok(code),
     };

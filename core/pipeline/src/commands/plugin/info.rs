@@ -6,7 +6,7 @@ use author::{Info, Plugin};
 use base::Limits;
 use host::World;
 use serde_json::{Value, json};
-use spec::PluginSource;
+use spec::{Files, PluginSource};
 
 use super::{BudgetArgs, open};
 use crate::ui::table::{self, Align, thousands};
@@ -35,7 +35,7 @@ enum Format {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<u8> {
-    let plugin = match open(&args.plugin, (&args.budget).into())? {
+    let plugin = match open(&args.plugin, (&args.budget).into(), &mut Files::default())? {
         Ok(plugin) => plugin,
         Err(code) => return Ok(code),
     };

@@ -83,13 +83,12 @@ fn refused(error: ConfigureError) -> anyhow::Result<u8> {
     Ok(exit_code::FINDING)
 }
 
-/// The plugin that is named, or the exit code after its mistakes were printed.
-fn open(named: &Path, budget: Budget) -> anyhow::Result<Result<Plugin, u8>> {
-    let mut files = Files::default();
-    match author::open(named, budget, &mut files) {
+/// The plugin that is named, or the exit code after its mistakes were printed. `files` keeps the text of its `plugin.toml`.
+fn open(named: &Path, budget: Budget, files: &mut Files) -> anyhow::Result<Result<Plugin, u8>> {
+    match author::open(named, budget, files) {
         Ok(plugin) => Ok(Ok(plugin)),
         Err(Error::Invalid(findings)) => {
-            report(&findings, &files);
+            report(&findings, files);
             Ok(Err(exit_code::FINDING))
         }
         Err(error) => Err(error.into()),

@@ -8,6 +8,7 @@ use anyhow::Context;
 use author::{Judge, JudgeError, Summary};
 use host::{Host, Options, World};
 use serde_json::Value;
+use spec::Files;
 
 use super::progress::Progress;
 use super::{BudgetArgs, counted, open, refused};
@@ -49,7 +50,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<u8> {
-    let plugin = match open(&args.plugin, (&args.budget).into())? {
+    let plugin = match open(&args.plugin, (&args.budget).into(), &mut Files::default())? {
         Ok(plugin) => plugin,
         Err(code) => return Ok(code),
     };

@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::Context;
 use author::{Budget, Report};
 use host::{Host, Options};
+use spec::Files;
 
 use super::{counted, open};
 use crate::{exit_code, ui};
@@ -26,17 +27,19 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<u8> {
     let start = Instant::now();
     let (named, passed_over) = author::find(&args.plugins);
-    let (mut plugins, mut invalid) = (Vec::new(), 0);
+    let (mut files, mut plugins, mut reports) = (Files::default(), Vec::new(), Vec::new());
     for named in &named {
-        match open(named, Budget::default())? {
+        match open(named, Budget::default(), &mut files)? {
             Ok(plugin) => plugins.push(plugin),
-            Err(_) => invalid += 1,
+            Err(_) => {
+                let plugin = named.display().to_string();
+                reports.push(Report { plugin, tests: Err("its plugin.toml is wrong".into()) });
+            }
         }
     }
     let host = Host::new(Options::default())?;
-    let mut reports = Vec::new();
     author::test(&host, &plugins, &args.filter, |report| {
-        print(&report);
+        print(&report, &files);
         reports.push(report);
     });
     if let Some(path) = &args.junit {
@@ -47,7 +50,7 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
     }
     let tests = || reports.iter().filter_map(|report| report.tests.as_ref().ok()).flatten();
     let failed = tests().filter(|test| !test.problems.is_empty()).count();
-    let unusable = reports.iter().filter(|report| report.tests.is_err()).count() + invalid;
+    let unusable = reports.iter().filter(|report| report.tests.is_err()).count();
     let mut summary = vec![format!("{} passed", tests().count() - failed)];
     if failed > 0 {
         summary.push(format!("{failed} failed"));
@@ -64,11 +67,11 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
     })
 }
 
-fn print(report: &Report) {
+fn print(report: &Report, files: &Files) {
     let plugin = ui::escape(&report.plugin);
     let tests = match &report.tests {
         Ok(tests) => tests,
-        Err(error) => return ui::say(&format!("FAIL  {plugin}: {}", ui::escape(&error.to_string()))),
+        Err(error) => return ui::say(&format!("FAIL  {plugin}: {}", ui::escape(error))),
     };
     for test in tests {
         let name = ui::escape(&test.name);
@@ -76,7 +79,9 @@ fn print(report: &Report) {
             ui::say(&format!("ok    {plugin}: {name}"));
             continue;
         }
-        ui::say(&format!("FAIL  {plugin}: {name}"));
+        let file = &test.at.file;
+        let line = files.text(file).map_or(1, |text| text[..test.at.start].matches('\n').count() + 1);
+        ui::say(&format!("FAIL  {plugin}: {name} ({}:{line})", ui::escape(&file.display().to_string())));
         for line in test.problems.iter().flat_map(|problem| problem.lines()) {
             ui::say(&format!("        {}", ui::escape(line)));
         }
