@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use base::{Completion, Finding, Finish, Group, Judgement, Message, Prompt, RoutedExperts, Verdict};
 
-use super::{Reader, Side, columns};
+use super::{Reader, Side, columns, counted};
 use crate::check::join;
 use crate::fields::{COMPLETION, FINDING, GENERATED, GROUP, MESSAGE};
 use crate::lower;
@@ -162,8 +162,8 @@ impl Reader<'_> {
             return Some(());
         }
         if let Some(got) = got {
-            let message = format!("`{path}` has {got} elements for {n} completions");
-            self.say(node, "count-mismatch", &message, "one for each completion");
+            let (got, of) = (counted(got, "element"), counted(n, "completion"));
+            self.mismatch(node, &format!("`{path}`"), got, of, "completion");
         }
         None
     }

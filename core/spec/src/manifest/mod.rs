@@ -126,7 +126,7 @@ impl Reader<'_> {
 
     /// What is expected is as long as what is given.
     fn counts(&mut self, node: &Node, input: &Input, expect: &Expect) {
-        let (given, things) = match input {
+        let (given, thing) = match input {
             Input::Verify(group) | Input::Reward(group) => (group.completions.len(), "completion"),
             Input::Filter(groups) => (groups.len(), "group"),
             Input::Generate { count, .. } => (*count as usize, "row"),
@@ -141,20 +141,23 @@ impl Reader<'_> {
         };
         let place = node.get("expect").unwrap_or(node);
         if expected != given {
-            let message =
-                format!("{expected} answers are expected for {given} {things}{}", if given == 1 { "" } else { "s" });
-            return self.say(place, "count-mismatch", &message, &format!("one for each {things}"));
+            return self.mismatch(place, "`expect`", counted(expected, "answer"), counted(given, thing), thing);
         }
         if let (Input::Filter(groups), Expect::Decisions(lists)) = (input, expect) {
             for (index, (group, list)) in groups.iter().zip(lists).enumerate() {
                 if group.completions.len() != list.len() {
                     let (got, of) = (list.len(), group.completions.len());
-                    let message = format!("{got} decisions are expected for the {of} completions of a group");
                     let place = place.as_array().and_then(|lists| lists.get(index)).unwrap_or(place);
-                    self.say(place, "count-mismatch", &message, "one for each completion");
+                    let (got, of) = (counted(got, "decision"), counted(of, "completion"));
+                    self.mismatch(place, &format!("`expect` of group {index}"), got, of, "completion");
                 }
             }
         }
+    }
+
+    /// A list that is longer or shorter than what it is about.
+    fn mismatch(&mut self, node: &Node, what: &str, got: String, of: String, thing: &str) {
+        self.say(node, "count-mismatch", &format!("{what} has {got} for {of}"), &format!("one for each {thing}"));
     }
 
     /// A finding about a value.
@@ -204,6 +207,11 @@ impl Reader<'_> {
         }
         None
     }
+}
+
+/// "1 answer", "2 answers".
+fn counted(n: usize, thing: &str) -> String {
+    format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
 }
 
 /// The members of a table in the form in which plugins are given columns: what is no string is compact JSON.
