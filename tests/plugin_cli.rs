@@ -249,6 +249,8 @@ fn a_plugin_is_described_and_measured() {
     {
         assert!(said.out.contains(part), "`{part}` is not in:\n{}", said.out);
     }
+    // Its folder grants a file, which is not in the tool.
+    folder.run(["plugin", "info", "contamination"]).expect(0, &[]);
     let said = folder.run(["plugin", "info", "polite"]);
     assert!(said.out.contains("refuses this config: \"word\" is a required property; try --config"), "{}", said.out);
     let said = folder.run(["plugin", "info", "polite", "--config", CONFIG, "--format", "json"]);

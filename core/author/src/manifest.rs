@@ -95,7 +95,11 @@ pub fn open(named: &Path, budget: Budget, files: &mut Files) -> Result<Plugin, E
             let Some(manifest) = manifest else { return Ok(bare(text.into_owned(), source, budget)) };
             let file = Path::new("builtin").join(named).join(MANIFEST);
             files.insert(file.clone(), manifest.to_owned());
-            return Ok(Plugin { source, ..folder(&file, budget, files)? });
+            let Plugin { name, limits, grants, tests, .. } = folder(&file, budget, files)?;
+            // The files of the folder are not in the tool, and so neither are the tests that need them.
+            let tests = tests.filter(|_| grants.assets.is_empty());
+            let grants = Grants { runtimes: grants.runtimes, ..Grants::default() };
+            return Ok(Plugin { name, source, limits, grants, tests });
         }
         _ => return Err(Error::Absent(named.to_owned())),
     };

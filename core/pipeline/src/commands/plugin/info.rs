@@ -67,6 +67,9 @@ fn human(plugin: &Plugin, info: &Info) -> String {
         say("imports", if imports.is_empty() { "nothing".into() } else { imports.join(", ") });
     }
     say("limits", limits(&plugin.limits, info.interface.is_some()));
+    let grants: Vec<&str> =
+        plugin.grants.assets.keys().chain(plugin.grants.runtimes.keys()).map(String::as_str).collect();
+    say("grants", if grants.is_empty() { "nothing".into() } else { grants.join(", ") });
     let loaded = if info.interface.is_some() { "compiled in" } else { "parsed in" };
     let again = if info.interface.is_some() { "from the cache in" } else { "once more in" };
     say("loading", format!("{loaded} {}, {again} {}", time(info.load), time(info.load_again)));
@@ -110,6 +113,7 @@ fn machine(plugin: &Plugin, info: &Info) -> Value {
         "bytes": info.size,
         "blake3": info.hash,
         "limits": plugin.limits,
+        "grants": plugin.grants,
         "load_seconds": info.load,
         "load_again_seconds": info.load_again,
         "configure": configure,
