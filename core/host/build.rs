@@ -20,7 +20,7 @@ fn main() -> io::Result<()> {
         }
     }
     names.sort();
-    let mut code = format!("const BUILTINS: [(&str, &[u8], bool, Option<&str>); {}] = [\n", names.len());
+    let mut code = format!("const BUILTINS: [Builtin; {}] = [\n", names.len());
     for (name, file, is_script) in names {
         let manifest = file.with_file_name("plugin.toml");
         let manifest = match manifest.is_file() {

@@ -2,7 +2,10 @@
 
 use crate::HostError;
 
-// `BUILTINS`: name, code, whether it is a script, and its `plugin.toml`; in alphabetical order.
+/// Name, code, whether it is a script, and its `plugin.toml`.
+type Builtin = (&'static str, &'static [u8], bool, Option<&'static str>);
+
+// `BUILTINS`, in alphabetical order.
 include!(concat!(env!("OUT_DIR"), "/builtins.rs"));
 
 /// The names of the builtin plugins, in alphabetical order.
@@ -32,7 +35,7 @@ pub(crate) fn find(name: &str) -> Result<(&'static [u8], bool), HostError> {
     entry(name).map(|builtin| (builtin.1, builtin.2))
 }
 
-fn entry(name: &str) -> Result<&'static (&'static str, &'static [u8], bool, Option<&'static str>), HostError> {
+fn entry(name: &str) -> Result<&'static Builtin, HostError> {
     if let Some(builtin) = BUILTINS.iter().find(|builtin| builtin.0 == name) {
         return Ok(builtin);
     }
