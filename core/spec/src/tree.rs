@@ -288,7 +288,7 @@ fn clamp(text: &str, range: Range<usize>) -> Range<usize> {
 /// The line that a byte lies in, with its end.
 fn line(text: &str, at: usize) -> Range<usize> {
     let start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
-    start..text[at..].find('\n').map_or(text.len(), |newline| at + newline) + 1
+    start..text[at..].find('\n').map_or(text.len(), |newline| at + newline + 1)
 }
 
 /// What to say about a key that is defined twice, and what it spoils: the body of a table that was recovered as a
