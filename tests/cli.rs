@@ -87,6 +87,10 @@ fn a_sound_file_is_valid_and_runs() {
     let metrics = lines(&folder.path("runs/small/0001/metrics.jsonl"));
     assert_eq!(metrics.iter().map(|line| &line["step"]).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(metrics[0]["undecided/accuracy"], 0.0);
+    assert!(
+        metrics.iter().all(|line| line["plugin/judge/fuel"].as_f64().is_some_and(|fuel| fuel > 0.0)),
+        "{metrics:?}"
+    );
 }
 
 #[test]
