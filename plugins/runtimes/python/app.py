@@ -117,12 +117,18 @@ def run(source):
     return 0
 
 
+def output(descriptor, errors):
+    """A stream of text to the world outside."""
+    raw = io.FileIO(descriptor, "w", closefd=False)
+    return io.TextIOWrapper(io.BufferedWriter(raw, 1 << 14), "utf-8", errors)
+
+
 class WitWorld(wit_world.WitWorld):
     def execute(self, source: str, stdin: str) -> int:
         sys.argv = ["program.py"]
         # Whole pages are written, not lines.
-        sys.stdout = sys.__stdout__ = io.TextIOWrapper(io.BufferedWriter(io.FileIO(1, "w", closefd=False), 1 << 14), "utf-8", "replace")
-        sys.stderr = sys.__stderr__ = io.TextIOWrapper(io.BufferedWriter(io.FileIO(2, "w", closefd=False)), "utf-8", "backslashreplace")
+        sys.stdout = sys.__stdout__ = output(1, "replace")
+        sys.stderr = sys.__stderr__ = output(2, "backslashreplace")
         sys.stdin = sys.__stdin__ = io.TextIOWrapper(io.BytesIO(stdin.encode("utf-8", "surrogatepass")), "utf-8")
         try:
             return run(source)
