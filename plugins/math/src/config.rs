@@ -1,5 +1,7 @@
 //! The plugin's config.
 
+use common::places::Without;
+
 use crate::compare::Settings;
 use crate::conventions::Convention;
 use crate::extract::{Extraction, Target};
@@ -11,6 +13,10 @@ use crate::numeric::Domain;
 pub struct Config {
     /// The grader whose verdicts are wanted.
     pub convention: Convention,
+    /// Only what stands after the last of it is read, such as `</think>`.
+    pub after_mark: Option<String>,
+    /// What is read of a completion that lacks the mark.
+    pub without_mark: Without,
     /// Where the answer stands, in order.
     pub extract: Option<Vec<Target>>,
     /// 0: boxes before all else; 50: beside "the final answer is"; -1: none.

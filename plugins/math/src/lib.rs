@@ -37,6 +37,8 @@ pub use print::print;
 
 /// Whether the answer in `completion` equals the reference.
 pub fn equal(reference: &str, completion: &str, config: &Config) -> Comparison {
+    let read = common::places::after(completion, config.after_mark.as_deref(), config.without_mark);
+    let Some(completion) = read else { return Comparison::Different };
     if let Some(judged) = config.convention.judge(completion, reference) {
         return judged.comparison;
     }

@@ -64,7 +64,10 @@ impl pipeline_plugin::Config for Math {
 impl Verifier for Math {
     fn verify(&self, _: &Context, group: &Group, completion: &Completion) -> Verdict {
         let Some(text) = group.reference.as_deref() else { return Verdict::Undecided("the row has no reference".into()) };
-        if let Some(judged) = self.config.convention.judge(&completion.text, text) {
+        let Config { after_mark, without_mark, .. } = &self.config;
+        let read = common::places::after(&completion.text, after_mark.as_deref(), *without_mark);
+        // A thought without an end has no answer, but whether the reference can be read comes first.
+        if let Some(judged) = self.config.convention.judge(read.unwrap_or_default(), text) {
             return self.finding(judged.comparison, judged.answer, None);
         }
         let mut cached = self.reference.borrow_mut();
@@ -74,7 +77,7 @@ impl Verifier for Math {
         let Some((_, Some(reference))) = cached.as_ref() else {
             return Verdict::Undecided("the reference holds no answer".into());
         };
-        let Some(answer) = extract::extract(&completion.text, &self.extraction) else {
+        let Some(answer) = read.and_then(|text| extract::extract(text, &self.extraction)) else {
             return self.finding(Comparison::Different, None, Some("no answer found".into()));
         };
         let comparison = equal_answers(reference, &answer, &self.settings);
