@@ -27,7 +27,23 @@ pub(crate) static MANIFEST: Fields = Fields {
 static BUILD: Fields = Fields {
     name: "plugin-build",
     doc: "How the source becomes the component.",
-    fields: &[required("command", Kind::Text, "A command for the shell, run in the plugin's folder.")],
+    fields: &[
+        optional(
+            "command",
+            Kind::Text,
+            "A command for the shell, run in the plugin's folder, that makes the module. Without one the module is the source.",
+        ),
+        required("module", Kind::Path(&["wasm", "wat"]), "The core module or component that the command makes."),
+        default(
+            "strings",
+            Kind::Choice(&[
+                choice("utf8", "Strings of a core module are UTF-8."),
+                choice("utf16", "They are UTF-16: AssemblyScript."),
+            ]),
+            "\"utf8\"",
+            "How a core module encodes strings.",
+        ),
+    ],
     rules: &[],
 };
 

@@ -13,7 +13,7 @@ use crate::files::Files;
 use crate::lower;
 use crate::rules::names;
 use crate::tree::{self, Node};
-use crate::types::{Case, Expect, Input, Manifest};
+use crate::types::{Build, Case, Expect, Input, Manifest, Strings};
 
 /// Reads a `plugin.toml`.
 ///
@@ -53,8 +53,19 @@ fn read(path: &Path, files: &mut Files, findings: &mut Vec<Diagnostic>) -> Optio
         file: path.to_owned(),
         name: lower::string(&root, "name")?,
         plugin: lower::plugin(&root)?,
-        build: root.get("build").and_then(|build| lower::string(build, "command")),
+        build: match root.get("build") {
+            Some(build) => Some(self::build(build)?),
+            None => None,
+        },
         tests: cases.into_iter().collect::<Option<_>>()?,
+    })
+}
+
+fn build(node: &Node) -> Option<Build> {
+    Some(Build {
+        command: lower::string(node, "command"),
+        module: node.get("module")?.path()?,
+        strings: if node.text("strings")? == "utf16" { Strings::Utf16 } else { Strings::Utf8 },
     })
 }
 

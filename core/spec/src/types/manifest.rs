@@ -17,10 +17,30 @@ pub struct Manifest {
     pub name: String,
     /// Its code and what that may spend.
     pub plugin: Plugin,
-    /// The shell's command that makes the component; run in the folder.
-    pub build: Option<String>,
+    /// How the source becomes the component.
+    pub build: Option<Build>,
     /// What it must answer, in the order of the file.
     pub tests: Vec<Case>,
+}
+
+/// How a plugin's source becomes its component.
+#[derive(Clone, Debug)]
+pub struct Build {
+    /// The shell's command that makes the module; run in the folder. Without one the module is the source.
+    pub command: Option<String>,
+    /// The core module, in binary or in text, or the component.
+    pub module: PathBuf,
+    /// How strings are encoded in the module.
+    pub strings: Strings,
+}
+
+/// How strings are encoded in a core module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strings {
+    /// UTF-8, which most compilers use.
+    Utf8,
+    /// UTF-16: AssemblyScript.
+    Utf16,
 }
 
 /// One of `[[tests]]`: a call and what it must answer.

@@ -1,7 +1,9 @@
 //! `pipeline plugin ...`: what a plugin's author needs. One file a subcommand.
 
 mod bench;
+mod build;
 mod info;
+mod new;
 mod progress;
 mod run;
 mod test;
@@ -24,6 +26,10 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum Command {
+    /// Make the folder of a new plugin: a working verifier with its tests, in one of eleven languages.
+    New(new::Args),
+    /// Make a plugin's component of its source.
+    Build(build::Args),
     /// Run the `[[tests]]` of plugins' folders, each twice, and demand the same answer.
     Test(test::Args),
     /// Judge a file of completions: a line of verdicts for each of its lines, in order.
@@ -36,6 +42,8 @@ enum Command {
 
 pub fn run(args: &Args) -> anyhow::Result<u8> {
     match &args.command {
+        Command::New(args) => new::run(args),
+        Command::Build(args) => build::run(args),
         Command::Test(args) => test::run(args),
         Command::Run(args) => run::run(args),
         Command::Info(args) => info::run(args),

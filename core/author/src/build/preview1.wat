@@ -1,0 +1,120 @@
+;; WASI preview 1 for core modules whose compiler insists on it: nothing is behind it. Standard output and error are lines of
+;; the plugin's log, the clock counts calls, random numbers are a fixed sequence (a plugin's entropy is `ctx.seed`), there
+;; are no arguments, no variables and no files. What has no sensible answer is "not supported", errno 58.
+(module
+  (import "env" "memory" (memory 0))
+  (import "pipeline:plugin/log@0.1.0" "emit" (func $emit (param i32 i32 i32)))
+  (global $clock (mut i64) (i64.const 1577836800000000000)) ;; nanoseconds; 2020-01-01
+  (global $random (mut i64) (i64.const 0x9E3779B97F4A7C15))
+
+  (func $empty (param $count i32) (param $bytes i32) (result i32)
+    (i32.store (local.get $count) (i32.const 0))
+    (i32.store (local.get $bytes) (i32.const 0))
+    (i32.const 0))
+  (func $nothing (param i32 i32) (result i32) (i32.const 0))
+  (func $bad-file (param i32) (result i32) (i32.const 8))
+  (func $bad-file-2 (param i32 i32) (result i32) (i32.const 8))
+  (func $bad-file-3 (param i32 i32 i32) (result i32) (i32.const 8))
+
+  (export "args_sizes_get" (func $empty))
+  (export "args_get" (func $nothing))
+  (export "environ_sizes_get" (func $empty))
+  (export "environ_get" (func $nothing))
+
+  (func (export "clock_res_get") (param $id i32) (param $at i32) (result i32)
+    (i64.store (local.get $at) (i64.const 1000))
+    (i32.const 0))
+  (func (export "clock_time_get") (param $id i32) (param $precision i64) (param $at i32) (result i32)
+    (global.set $clock (i64.add (global.get $clock) (i64.const 1000)))
+    (i64.store (local.get $at) (global.get $clock))
+    (i32.const 0))
+  (func (export "random_get") (param $at i32) (param $len i32) (result i32)
+    (local $end i32)
+    (local.set $end (i32.add (local.get $at) (local.get $len)))
+    (block $done
+      (loop $next
+        (br_if $done (i32.ge_u (local.get $at) (local.get $end)))
+        ;; xorshift64 (Marsaglia 2003), a byte a step.
+        (global.set $random (i64.xor (global.get $random) (i64.shl (global.get $random) (i64.const 13))))
+        (global.set $random (i64.xor (global.get $random) (i64.shr_u (global.get $random) (i64.const 7))))
+        (global.set $random (i64.xor (global.get $random) (i64.shl (global.get $random) (i64.const 17))))
+        (i64.store8 (local.get $at) (i64.shr_u (global.get $random) (i64.const 32)))
+        (local.set $at (i32.add (local.get $at) (i32.const 1)))
+        (br $next)))
+    (i32.const 0))
+  (func (export "proc_exit") (param i32) unreachable)
+  (func (export "proc_raise") (param i32) (result i32) (i32.const 58))
+  (func (export "sched_yield") (result i32) (i32.const 0))
+  ;; Waiting takes no time: every subscription (48 bytes) is an event (32 bytes) at once.
+  (func (export "poll_oneoff") (param $in i32) (param $out i32) (param $n i32) (param $stored i32) (result i32)
+    (local $i i32)
+    (block $done
+      (loop $next
+        (br_if $done (i32.ge_u (local.get $i) (local.get $n)))
+        (memory.fill (local.get $out) (i32.const 0) (i32.const 32))
+        (i64.store (local.get $out) (i64.load (local.get $in)))
+        (i32.store8 offset=10 (local.get $out) (i32.load8_u offset=8 (local.get $in)))
+        (local.set $in (i32.add (local.get $in) (i32.const 48)))
+        (local.set $out (i32.add (local.get $out) (i32.const 32)))
+        (local.set $i (i32.add (local.get $i) (i32.const 1)))
+        (br $next)))
+    (i32.store (local.get $stored) (local.get $n))
+    (i32.const 0))
+
+  (func (export "fd_write") (param $fd i32) (param $vectors i32) (param $n i32) (param $written i32) (result i32)
+    (local $sum i32)
+    (if (i32.gt_u (i32.sub (local.get $fd) (i32.const 1)) (i32.const 1)) (then (return (i32.const 8))))
+    (block $done
+      (loop $next
+        (br_if $done (i32.eqz (local.get $n)))
+        (if (i32.load offset=4 (local.get $vectors)) (then
+          ;; 1 is info, 2 is warn: the numbers of the descriptors are the levels'.
+          (call $emit (local.get $fd) (i32.load (local.get $vectors)) (i32.load offset=4 (local.get $vectors)))))
+        (local.set $sum (i32.add (local.get $sum) (i32.load offset=4 (local.get $vectors))))
+        (local.set $vectors (i32.add (local.get $vectors) (i32.const 8)))
+        (local.set $n (i32.sub (local.get $n) (i32.const 1)))
+        (br $next)))
+    (i32.store (local.get $written) (local.get $sum))
+    (i32.const 0))
+  (func (export "fd_read") (param i32 i32 i32) (param $read i32) (result i32)
+    (i32.store (local.get $read) (i32.const 0))
+    (i32.const 0))
+  (func (export "fd_fdstat_get") (param $fd i32) (param $at i32) (result i32)
+    (if (i32.gt_u (local.get $fd) (i32.const 2)) (then (return (i32.const 8))))
+    (memory.fill (local.get $at) (i32.const 0) (i32.const 24))
+    (i32.store8 (local.get $at) (i32.const 2)) ;; a character device
+    (i64.store offset=8 (local.get $at) (i64.const 0x42)) ;; may be read and written
+    (i32.const 0))
+  (func (export "fd_fdstat_set_flags") (param i32 i32) (result i32) (i32.const 0))
+  (func (export "fd_fdstat_set_rights") (param i32 i64 i64) (result i32) (i32.const 8))
+  (func (export "fd_close") (param i32) (result i32) (i32.const 0))
+  (func (export "fd_seek") (param i32 i64 i32 i32) (result i32) (i32.const 70)) ;; a pipe
+  (export "fd_tell" (func $bad-file-2))
+  (export "fd_sync" (func $bad-file))
+  (export "fd_datasync" (func $bad-file))
+  (export "fd_renumber" (func $bad-file-2))
+  (export "fd_prestat_get" (func $bad-file-2)) ;; no folder is open: guests stop asking here
+  (export "fd_prestat_dir_name" (func $bad-file-3))
+  (export "fd_filestat_get" (func $bad-file-2))
+  (func (export "fd_filestat_set_size") (param i32 i64) (result i32) (i32.const 8))
+  (func (export "fd_filestat_set_times") (param i32 i64 i64 i32) (result i32) (i32.const 8))
+  (func (export "fd_advise") (param i32 i64 i64 i32) (result i32) (i32.const 8))
+  (func (export "fd_allocate") (param i32 i64 i64) (result i32) (i32.const 8))
+  (func $at-offset (param i32 i32 i32 i64 i32) (result i32) (i32.const 8))
+  (export "fd_pread" (func $at-offset))
+  (export "fd_pwrite" (func $at-offset))
+  (export "fd_readdir" (func $at-offset))
+  (export "path_create_directory" (func $bad-file-3))
+  (export "path_remove_directory" (func $bad-file-3))
+  (export "path_unlink_file" (func $bad-file-3))
+  (func (export "path_filestat_get") (param i32 i32 i32 i32 i32) (result i32) (i32.const 8))
+  (func (export "path_filestat_set_times") (param i32 i32 i32 i32 i64 i64 i32) (result i32) (i32.const 8))
+  (func (export "path_link") (param i32 i32 i32 i32 i32 i32 i32) (result i32) (i32.const 8))
+  (func (export "path_open") (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32) (i32.const 8))
+  (func (export "path_readlink") (param i32 i32 i32 i32 i32 i32) (result i32) (i32.const 8))
+  (func (export "path_rename") (param i32 i32 i32 i32 i32 i32) (result i32) (i32.const 8))
+  (func (export "path_symlink") (param i32 i32 i32 i32 i32) (result i32) (i32.const 8))
+  (export "sock_accept" (func $bad-file-3))
+  (func (export "sock_recv") (param i32 i32 i32 i32 i32 i32) (result i32) (i32.const 8))
+  (func (export "sock_send") (param i32 i32 i32 i32 i32) (result i32) (i32.const 8))
+  (export "sock_shutdown" (func $bad-file-2)))
