@@ -62,7 +62,8 @@ impl<'a> Parser<'a> {
         let ten = BigInt::from(10);
         let places = i64::try_from(fraction.len()).ok()? - exponent;
         let power = ten.pow(u32::try_from(places.abs()).ok()?);
-        let value = if places > 0 { BigRational::new(digits, power) } else { BigRational::from_integer(digits * power) };
+        let value =
+            if places > 0 { BigRational::new(digits, power) } else { BigRational::from_integer(digits * power) };
         let is_decimal = !fraction.is_empty() || exponent < 0;
         Some(Node::Number { value, is_decimal })
     }
@@ -229,7 +230,8 @@ impl<'a> Parser<'a> {
         if !text.is_empty() && text.len() < 30 && text.bytes().all(|byte| byte.is_ascii_digit()) {
             return Some(Node::rational(BigRational::from_integer(text.parse().ok()?)));
         }
-        let mut name: String = text.chars().filter(|c| !c.is_whitespace() && !matches!(c, '(' | ')' | '{' | '}')).collect();
+        let mut name: String =
+            text.chars().filter(|c| !c.is_whitespace() && !matches!(c, '(' | ')' | '{' | '}')).collect();
         let bare = name.trim_end_matches(['.', ',', '!']).len();
         name.truncate(bare);
         if name.is_empty() {

@@ -392,7 +392,8 @@ impl Canonical {
             return Some(Self::polynomial(above.times(&Polynomial::term(monomial, coefficient))?));
         }
         let lead = below.0.values().next_back()?.recip();
-        let scale = |polynomial: Polynomial| Polynomial(polynomial.0.into_iter().map(|(m, c)| (m, c * &lead)).collect());
+        let scale =
+            |polynomial: Polynomial| Polynomial(polynomial.0.into_iter().map(|(m, c)| (m, c * &lead)).collect());
         let (above, below) = (scale(above), scale(below));
         if above == below {
             return Some(Self::polynomial(Polynomial::constant(BigRational::one())));
@@ -404,7 +405,9 @@ impl Canonical {
         let exponent_form = Self::of(exponent)?;
         if let Some(power) = exponent_form.as_rational() {
             if power.is_integer() {
-                return self.whole_power(power.numer()).or_else(|| Self::opaque("pow", &[base.clone(), exponent.clone()]));
+                return self
+                    .whole_power(power.numer())
+                    .or_else(|| Self::opaque("pow", &[base.clone(), exponent.clone()]));
             }
             if let Some(root) = self.root(&power) {
                 return Some(root);
@@ -420,7 +423,8 @@ impl Canonical {
                 let factor = if monomial.is_empty() {
                     self.clone().root_or_whole(coefficient)?
                 } else if kind == "e"
-                    && let [(Generator::I, _), (Generator::Pi, p)] | [(Generator::Pi, p), (Generator::I, _)] = &monomial[..]
+                    && let [(Generator::I, _), (Generator::Pi, p)] | [(Generator::Pi, p), (Generator::I, _)] =
+                        &monomial[..]
                     && *p == Exponent::ONE
                 {
                     // Euler: e^(i pi q) = cos(pi q) + i sin(pi q)
@@ -526,7 +530,8 @@ impl Canonical {
 
     fn call(function: Function, nodes: &[Node]) -> Option<Self> {
         let opaque = || Self::opaque(function.name(), nodes);
-        let integer = |i: usize| Self::of(nodes.get(i)?)?.as_rational().filter(BigRational::is_integer).map(|n| n.to_integer());
+        let integer =
+            |i: usize| Self::of(nodes.get(i)?)?.as_rational().filter(BigRational::is_integer).map(|n| n.to_integer());
         let rational = |value: BigInt| Self::polynomial(Polynomial::constant(BigRational::from_integer(value)));
         match function {
             Function::Sin | Function::Cos | Function::Tan => {
@@ -613,7 +618,8 @@ impl Canonical {
             },
             Function::Det => {
                 let [Node::Matrix(rows)] = nodes else { return None };
-                let cells = rows.iter().map(|row| row.iter().map(Self::of).collect()).collect::<Option<Vec<Vec<_>>>>()?;
+                let cells =
+                    rows.iter().map(|row| row.iter().map(Self::of).collect()).collect::<Option<Vec<Vec<_>>>>()?;
                 Self::determinant(&cells)
             }
             _ => opaque(),

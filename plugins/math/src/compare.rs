@@ -334,7 +334,8 @@ fn rounded(a: &Node, b: &Node, settings: &Settings) -> Comparison {
             return Comparison::Different;
         };
         let scale = libm::pow(10.0, f64::from(settings.precision));
-        let same = |x: f64, y: f64| libm::round(x * scale) == libm::round(y * scale) || is_near(x, y, settings.tolerance);
+        let same =
+            |x: f64, y: f64| libm::round(x * scale) == libm::round(y * scale) || is_near(x, y, settings.tolerance);
         return if same(x.re, y.re) && same(x.im, y.im) {
             Comparison::Equal(Proof::Rounded)
         } else {
@@ -456,7 +457,11 @@ fn at_points(a: &Node, b: &Node, settings: &Settings) -> Comparison {
         && let (Some(x), Some(y)) = (numeric::log_size(a), numeric::log_size(b))
     {
         // Too large or too small for floating point: only a clear difference is one.
-        return if (x - y).abs() > 1e-9 * x.abs().max(y.abs()).max(1.0) { Comparison::Different } else { Comparison::Unknown };
+        return if (x - y).abs() > 1e-9 * x.abs().max(y.abs()).max(1.0) {
+            Comparison::Different
+        } else {
+            Comparison::Unknown
+        };
     }
     if reference_has_value { Comparison::Different } else { Comparison::Unknown }
 }
@@ -465,4 +470,3 @@ fn at_points(a: &Node, b: &Node, settings: &Settings) -> Comparison {
 fn is_product(node: &Node) -> bool {
     !node.any(&mut |node| matches!(node, Node::Add(_) | Node::Call(..)))
 }
-

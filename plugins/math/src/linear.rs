@@ -27,15 +27,16 @@ fn fold(node: &Node) -> Node {
         }
         Node::Pow(base, exponent) => match (fold(base), &**exponent) {
             (Node::Matrix(rows), Node::Symbol(name)) if name == "t" => Node::Matrix(transposed(&rows)),
-            (Node::Matrix(rows), Node::Constant(Constant::E)) => Node::Pow(Box::new(Node::Matrix(rows)), exponent.clone()),
+            (Node::Matrix(rows), Node::Constant(Constant::E)) => {
+                Node::Pow(Box::new(Node::Matrix(rows)), exponent.clone())
+            }
             (base, exponent) => Node::Pow(Box::new(base), Box::new(exponent.clone())),
         },
         Node::Tuple(nodes) => Node::Tuple(nodes.iter().map(fold).collect()),
         Node::Set(nodes) => Node::Set(nodes.iter().map(fold).collect()),
-        Node::Chain(first, rest) => Node::Chain(
-            Box::new(fold(first)),
-            rest.iter().map(|(relation, node)| (*relation, fold(node))).collect(),
-        ),
+        Node::Chain(first, rest) => {
+            Node::Chain(Box::new(fold(first)), rest.iter().map(|(relation, node)| (*relation, fold(node))).collect())
+        }
         other => other.clone(),
     }
 }

@@ -201,7 +201,9 @@ fn call(function: Function, nodes: &[Node], point: &mut Point, steps: &mut u32) 
             let (n, k) = (x.as_real()?, values[1].as_real()?);
             factorial(n)?.over(factorial(k)? * factorial(n - k)?)
         }
-        Function::Min => Complex::real(values.iter().try_fold(f64::INFINITY, |low, value| Some(low.min(value.as_real()?)))?),
+        Function::Min => {
+            Complex::real(values.iter().try_fold(f64::INFINITY, |low, value| Some(low.min(value.as_real()?)))?)
+        }
         Function::Max => {
             Complex::real(values.iter().try_fold(f64::NEG_INFINITY, |high, value| Some(high.max(value.as_real()?)))?)
         }

@@ -241,7 +241,8 @@ impl<'a> Parser<'a> {
             Some(Token::Text(text)) if words::begins_condition(text) => {}
             Some(Token::Command("pmod" | "forall" | "quad")) => {}
             Some(Token::Word("if" | "for" | "where" | "when")) => {}
-            Some(Token::Sign('(')) if matches!(self.peek_at(1), Some(Token::Command("bmod" | "mod") | Token::Word("mod"))) => {}
+            Some(Token::Sign('('))
+                if matches!(self.peek_at(1), Some(Token::Command("bmod" | "mod") | Token::Word("mod"))) => {}
             _ => return,
         }
         if self.depth <= 1 {
@@ -394,7 +395,9 @@ impl<'a> Parser<'a> {
             let is_fraction = self.is_command("frac");
             let is_number = matches!(self.peek(), Some(Token::Number { .. }));
             let factor = self.power()?;
-            let is_mixed = is_fraction && previous_is_number && matches!(&factor, Node::Number { value, .. } if value.is_positive());
+            let is_mixed = is_fraction
+                && previous_is_number
+                && matches!(&factor, Node::Number { value, .. } if value.is_positive());
             previous_is_number = is_number && matches!(factor, Node::Number { .. });
             product = if is_mixed { mixed(product, &factor)? } else { multiply(product, factor) };
         }
@@ -446,9 +449,11 @@ impl<'a> Parser<'a> {
     /// A word in `\text{..}` that only says what is counted.
     fn skip_text_unit(&mut self) -> bool {
         let Some(Token::Text(text)) = self.peek() else { return false };
-        let is_name = text.len() == 1 && text.chars().all(char::is_alphabetic)
-            && !words::is_letter_unit(text);
-        if is_name || words::joins(text) || words::begins_condition(text) || words::is_percent(text)
+        let is_name = text.len() == 1 && text.chars().all(char::is_alphabetic) && !words::is_letter_unit(text);
+        if is_name
+            || words::joins(text)
+            || words::begins_condition(text)
+            || words::is_percent(text)
             || words::function(text).is_some() && !words::is_unit(text)
         {
             return false;
@@ -476,7 +481,8 @@ impl<'a> Parser<'a> {
         loop {
             match self.peek() {
                 Some(Token::Word(word))
-                    if words::is_unit(word) || words::is_letter_unit(word) && self.lexemes[self.at].is_spaced
+                    if words::is_unit(word)
+                        || words::is_letter_unit(word) && self.lexemes[self.at].is_spaced
                         || self.at > start && words::is_letter_unit(word) =>
                 {
                     self.at += 1;
@@ -488,7 +494,9 @@ impl<'a> Parser<'a> {
         }
         let is_end = matches!(
             self.peek(),
-            None | Some(Token::Sign(',' | ';' | '.' | ')' | ']' | '}' | '=') | Token::Word("and" | "or") | Token::Command("}"))
+            None | Some(
+                Token::Sign(',' | ';' | '.' | ')' | ']' | '}' | '=') | Token::Word("and" | "or") | Token::Command("}")
+            )
         );
         if self.at == start || !is_end {
             self.at = start;

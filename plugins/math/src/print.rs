@@ -16,7 +16,11 @@ pub fn print(node: &Node) -> Option<String> {
 
 fn printed(node: &Node) -> Option<String> {
     Some(match node {
-        Node::Percent(inner) => format!("{}\\%", printed(inner)?),
+        Node::Percent(inner) => {
+            let inside = printed(inner)?;
+            let is_plain = inside.bytes().all(|byte| byte.is_ascii_digit());
+            if is_plain { format!("{inside}\\%") } else { format!("({inside})\\%") }
+        }
         Node::Based { digits, base } => format!("{digits}_{base}"),
         Node::Symbol(name) => name_text(name),
         Node::Set(nodes) => {
@@ -31,7 +35,13 @@ fn printed(node: &Node) -> Option<String> {
             });
             elements.dedup_by(|a, b| a.1 == b.1);
             let texts: Vec<String> = elements.into_iter().map(|(_, text)| text).collect();
-            if let [only] = &texts[..] { only.clone() } else { format!("\\{{{}\\}}", texts.join(", ")) }
+            if texts.is_empty() {
+                "\\emptyset".into()
+            } else if let [only] = &texts[..] {
+                only.clone()
+            } else {
+                format!("\\{{{}\\}}", texts.join(", "))
+            }
         }
         Node::Tuple(nodes) => format!("({})", list(nodes)?),
         Node::Interval { bounds, is_open } => {

@@ -132,7 +132,9 @@ pub fn solution(node: &Node) -> Option<Node> {
                 low = bound.clone();
                 is_open[0] = relation == Relation::Greater;
             }
-            Relation::Equal => return Some(if bound.is_collection() { bound.clone() } else { Node::Set(vec![bound.clone()]) }),
+            Relation::Equal => {
+                return Some(if bound.is_collection() { bound.clone() } else { Node::Set(vec![bound.clone()]) });
+            }
             Relation::NotEqual => return None,
         }
     }

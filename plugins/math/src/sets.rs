@@ -127,7 +127,10 @@ fn same_value(a: &Node, b: &Node) -> bool {
 fn distinct<'a>(nodes: &[&'a Node], settings: &Settings, depth: usize) -> Vec<&'a Node> {
     let mut kept: Vec<&Node> = Vec::with_capacity(nodes.len());
     for node in nodes {
-        if !kept.iter().any(|known| known == node || nodes.len() <= 12 && unwrapped(known, node, settings, depth + 1).is_equal()) {
+        if !kept
+            .iter()
+            .any(|known| known == node || nodes.len() <= 12 && unwrapped(known, node, settings, depth + 1).is_equal())
+        {
             kept.push(node);
         }
     }
@@ -188,7 +191,9 @@ fn pieces(node: &Node) -> Option<Vec<Piece>> {
     let mut merged: Vec<Piece> = Vec::with_capacity(found.len());
     for piece in found {
         match merged.last_mut() {
-            Some(last) if piece.at[0] < last.at[1] || piece.at[0] == last.at[1] && !(piece.is_open[0] && last.is_open[1]) => {
+            Some(last)
+                if piece.at[0] < last.at[1] || piece.at[0] == last.at[1] && !(piece.is_open[0] && last.is_open[1]) =>
+            {
                 if piece.at[1] > last.at[1] {
                     last.high = piece.high;
                     last.at[1] = piece.at[1];
@@ -257,7 +262,9 @@ fn compare_pieces(a: &[Piece], b: &[Piece], settings: &Settings, depth: usize) -
     let mut total = Comparison::Equal(Proof::Exact);
     for (x, y) in a.iter().zip(b) {
         // A bound at infinity is open, however it was written.
-        let open = |piece: &Piece| [piece.is_open[0] || piece.at[0].is_infinite(), piece.is_open[1] || piece.at[1].is_infinite()];
+        let open = |piece: &Piece| {
+            [piece.is_open[0] || piece.at[0].is_infinite(), piece.is_open[1] || piece.at[1].is_infinite()]
+        };
         if open(x) != open(y) {
             return Comparison::Different;
         }

@@ -275,7 +275,9 @@ impl Node {
     /// The nodes below.
     pub fn children(&self) -> Vec<&Node> {
         match self {
-            Self::Number { .. } | Self::Based { .. } | Self::Symbol(_) | Self::Constant(_) | Self::Named(_) => Vec::new(),
+            Self::Number { .. } | Self::Based { .. } | Self::Symbol(_) | Self::Constant(_) | Self::Named(_) => {
+                Vec::new()
+            }
             Self::Percent(inner) => vec![inner],
             Self::Add(nodes)
             | Self::Mul(nodes)
@@ -315,10 +317,7 @@ impl Node {
 
     /// Whether this is a set, a tuple or an interval: what holds elements.
     pub fn is_collection(&self) -> bool {
-        matches!(
-            self,
-            Self::Set(_) | Self::Tuple(_) | Self::Interval { .. } | Self::Named(_) | Self::Combined(..)
-        )
+        matches!(self, Self::Set(_) | Self::Tuple(_) | Self::Interval { .. } | Self::Named(_) | Self::Combined(..))
     }
 }
 

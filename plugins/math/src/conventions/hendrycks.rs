@@ -103,7 +103,11 @@ fn with_braced_fractions(text: &str) -> String {
         let mut letters = part.chars();
         let (Some(above), Some(below)) = (letters.next(), letters.next()) else { return text.to_owned() };
         result.extend(['{', above, '}']);
-        if below == '{' { result.push(below) } else { result.extend(['{', below, '}']) }
+        if below == '{' {
+            result.push(below)
+        } else {
+            result.extend(['{', below, '}'])
+        }
         result.push_str(letters.as_str());
     }
     result
@@ -126,7 +130,8 @@ fn with_fraction(text: String) -> String {
 /// The normal form of PRM800K's first grader: a `\text{..}` around the whole answer is taken off before.
 pub fn mathd_normalize_answer(text: &str) -> String {
     let text = text.trim();
-    let inside = text.strip_prefix("\\text{").and_then(|rest| rest.strip_suffix('}')).filter(|inside| !inside.contains('}'));
+    let inside =
+        text.strip_prefix("\\text{").and_then(|rest| rest.strip_suffix('}')).filter(|inside| !inside.contains('}'));
     strip_string(inside.unwrap_or(text).trim())
 }
 

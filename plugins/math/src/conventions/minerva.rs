@@ -19,10 +19,48 @@ const SUBSTITUTIONS: [(&str, &str); 10] = [
 
 /// Removed wherever they stand.
 const REMOVED: &[&str] = &[
-    "square", "ways", "integers", "dollars", "mph", "inches", "hours", "km", "units", "\\ldots", "sue", "points", "feet",
-    "minutes", "digits", "cents", "degrees", "cm", "gm", "pounds", "meters", "meals", "edges", "students",
-    "childrentickets", "multiples", "\\text{s}", "\\text{.}", "\\text{\ns}", "\\text{}^2", "\\text{}^3", "\\text{\n}",
-    "\\text{}", "\\mathrm{th}", "^\\circ", "^{\\circ}", "\\;", ",\\!", "{,}", "\"", "\\dots", "<|im_end|>",
+    "square",
+    "ways",
+    "integers",
+    "dollars",
+    "mph",
+    "inches",
+    "hours",
+    "km",
+    "units",
+    "\\ldots",
+    "sue",
+    "points",
+    "feet",
+    "minutes",
+    "digits",
+    "cents",
+    "degrees",
+    "cm",
+    "gm",
+    "pounds",
+    "meters",
+    "meals",
+    "edges",
+    "students",
+    "childrentickets",
+    "multiples",
+    "\\text{s}",
+    "\\text{.}",
+    "\\text{\ns}",
+    "\\text{}^2",
+    "\\text{}^3",
+    "\\text{\n}",
+    "\\text{}",
+    "\\mathrm{th}",
+    "^\\circ",
+    "^{\\circ}",
+    "\\;",
+    ",\\!",
+    "{,}",
+    "\"",
+    "\\dots",
+    "<|im_end|>",
     "<|endoftext|>",
 ];
 
@@ -38,7 +76,9 @@ pub fn last_boxed_only_string(text: &str) -> Option<&str> {
 /// # Errors
 /// The text is no box.
 pub fn remove_boxed(text: &str) -> Result<&str, String> {
-    text.strip_prefix("\\boxed{").and_then(|inside| inside.strip_suffix('}')).ok_or_else(|| format!("box error: {text}"))
+    text.strip_prefix("\\boxed{")
+        .and_then(|inside| inside.strip_suffix('}'))
+        .ok_or_else(|| format!("box error: {text}"))
 }
 
 /// The normal form of an answer.

@@ -68,7 +68,8 @@ fn prm_normal(text: &str) -> String {
         text = text.replace(from, to);
     }
     let digits = text.replace(',', "");
-    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'-'));
+    let is_number =
+        !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'-'));
     let grouped = text.split(',').skip(1).all(|group| group.split('.').next().is_some_and(|digits| digits.len() == 3));
     if is_number && grouped { digits.to_lowercase() } else { text.to_lowercase() }
 }
@@ -91,7 +92,8 @@ fn is_fraction(text: &str) -> bool {
     if let Some((above, below)) = inside.split_once('/') {
         return is_integer(above) && is_integer(below);
     }
-    let parts = inside.strip_prefix("\\frac{").and_then(|rest| rest.strip_suffix('}')).and_then(|rest| rest.split_once("}{"));
+    let parts =
+        inside.strip_prefix("\\frac{").and_then(|rest| rest.strip_suffix('}')).and_then(|rest| rest.split_once("}{"));
     parts.is_some_and(|(above, below)| is_integer(above) && is_integer(below))
 }
 
@@ -209,8 +211,29 @@ pub fn clock(text: &str) -> Option<u32> {
 
 /// Words for "answer" that simple-evals knows.
 const ANSWER: &[&str] = &[
-    "answer", "答案", "答え", "回答", "解答", "答", "antwort", "respuesta", "réponse", "resposta", "risposta", "ответ",
-    "jibu", "jawaban", "đáp án", "câu trả lời", "정답", "답", "الإجابة", "الجواب", "उत्तर", "উত্তর", "ìdáhùn",
+    "answer",
+    "答案",
+    "答え",
+    "回答",
+    "解答",
+    "答",
+    "antwort",
+    "respuesta",
+    "réponse",
+    "resposta",
+    "risposta",
+    "ответ",
+    "jibu",
+    "jawaban",
+    "đáp án",
+    "câu trả lời",
+    "정답",
+    "답",
+    "الإجابة",
+    "الجواب",
+    "उत्तर",
+    "উত্তর",
+    "ìdáhùn",
 ];
 
 /// The letter after the last "Answer:" in any language.

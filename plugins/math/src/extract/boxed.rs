@@ -131,7 +131,8 @@ pub fn all(text: &str) -> Vec<&str> {
 }
 
 fn has_separator(between: &str) -> bool {
-    between.contains([',', ';']) || between.split(|c: char| !c.is_alphanumeric()).any(|word| word == "and" || word == "or")
+    between.contains([',', ';'])
+        || between.split(|c: char| !c.is_alphanumeric()).any(|word| word == "and" || word == "or")
 }
 
 #[cfg(test)]

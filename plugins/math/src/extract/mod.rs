@@ -200,17 +200,22 @@ const PRIORITIES: [i32; 6] = [0, 50, 100, 200, 250, 300];
 fn prioritised(text: &str, targets: &[Target], extraction: &Extraction) -> Option<Answer> {
     let mut environments = Environments::new(text);
     let marks = Marks::new(text);
-    let choices = if targets.contains(&Target::Choice) { choice::candidates(text, &extraction.choices) } else { Vec::new() };
+    let choices =
+        if targets.contains(&Target::Choice) { choice::candidates(text, &extraction.choices) } else { Vec::new() };
     let mut first_text: Option<String> = None;
     for (group, priority) in PRIORITIES.into_iter().enumerate() {
         let mut candidates: Vec<Candidate<'_>> = Vec::new();
         for target in targets {
             match target {
-                Target::Latex => formulas(text, &marks, priority, extraction.boxed_priority, &mut environments, &mut candidates),
+                Target::Latex => {
+                    formulas(text, &marks, priority, extraction.boxed_priority, &mut environments, &mut candidates)
+                }
                 Target::Expr => plains(text, &marks, priority, &mut candidates),
-                _ => candidates.extend(
-                    choices[group].iter().map(|&(start, end, found)| Candidate { start, end, kind: Kind::Choice(found) }),
-                ),
+                _ => candidates.extend(choices[group].iter().map(|&(start, end, found)| Candidate {
+                    start,
+                    end,
+                    kind: Kind::Choice(found),
+                })),
             }
         }
         // The one that ends last first; of those, the one that begins first. The sort keeps the order of targets.
@@ -374,12 +379,11 @@ fn plains<'a>(text: &'a str, marks: &Marks, priority: i32, candidates: &mut Vec<
             let mut equals: Vec<usize> =
                 scan::steps(text, from, 100).filter(|at| text[*at..].starts_with('=')).map(|at| at + 1).collect();
             equals.reverse();
-            let is_final = |found: &plain::Found<'a>| {
-                !text[scan::skip_spaces(text, found.end)..].starts_with('=')
-            };
+            let is_final = |found: &plain::Found<'a>| !text[scan::skip_spaces(text, found.end)..].starts_with('=');
             let behind = equals.into_iter().find_map(|at| {
                 let spaces = scan::skip_spaces(text, at);
-                let start = scan::before(text, spaces).filter(|c| c.is_whitespace()).map_or(at, |c| spaces - c.len_utf8());
+                let start =
+                    scan::before(text, spaces).filter(|c| c.is_whitespace()).map_or(at, |c| spaces - c.len_utf8());
                 if start < at { None } else { plain::either(text, start) }.filter(is_final)
             });
             let found = behind

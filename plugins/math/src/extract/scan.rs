@@ -24,18 +24,17 @@ pub fn before(text: &str, at: usize) -> Option<char> {
 pub fn find_ignoring_case(text: &str, word: &str, from: usize) -> Option<usize> {
     let (bytes, word) = (text.as_bytes(), word.as_bytes());
     let last = bytes.len().checked_sub(word.len())?;
-    (from..=last).find(|&at| {
-        bytes[at].to_ascii_lowercase() == word[0] && bytes[at..at + word.len()].eq_ignore_ascii_case(word)
-    })
+    (from..=last)
+        .find(|&at| bytes[at].to_ascii_lowercase() == word[0] && bytes[at..at + word.len()].eq_ignore_ascii_case(word))
 }
 
 /// Where `word` stands last, in any case.
 pub fn rfind_ignoring_case(text: &str, word: &str) -> Option<usize> {
     let (bytes, word) = (text.as_bytes(), word.as_bytes());
     let last = bytes.len().checked_sub(word.len())?;
-    (0..=last).rev().find(|&at| {
-        bytes[at].to_ascii_lowercase() == word[0] && bytes[at..at + word.len()].eq_ignore_ascii_case(word)
-    })
+    (0..=last)
+        .rev()
+        .find(|&at| bytes[at].to_ascii_lowercase() == word[0] && bytes[at..at + word.len()].eq_ignore_ascii_case(word))
 }
 
 /// The positions of the first `count + 1` characters from `from` on: what a lazy `.{0,count}?` tries.
