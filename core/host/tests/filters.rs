@@ -15,13 +15,20 @@ use common::{Rig, ctx, group};
 use host::{Code, Configured};
 use serde_json::{Value, json};
 
-/// What the documentation says a completion of a filter may cost.
-fn limits() -> Limits {
-    Limits { fuel: Some(5_000_000), memory: Some(256 << 20), ..Limits::default() }
+/// The limits that the documentation shows.
+fn limits(name: &str) -> Limits {
+    let fuel = match name {
+        "pattern" => 500_000_000,
+        "language-mixing" => 100_000_000,
+        "near-duplicates" => 50_000_000,
+        "length-window" | "readability" => 20_000_000,
+        _ => 5_000_000,
+    };
+    Limits { fuel: Some(fuel), memory: Some(256 << 20), ..Limits::default() }
 }
 
 fn configured(rig: &Rig, name: &str, grants: &Grants, config: &Value) -> Configured {
-    let plugin = rig.host.load(name, Code::Builtin(name), &limits(), grants).unwrap();
+    let plugin = rig.host.load(name, Code::Builtin(name), &limits(name), grants).unwrap();
     plugin.configure(config).unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -29,7 +36,7 @@ fn configured(rig: &Rig, name: &str, grants: &Grants, config: &Value) -> Configu
 fn text(seed: u64, words: usize) -> String {
     let key = RngKey::new(seed, "text");
     let order = key.permutation(0, 5_000);
-    order.iter().take(words).map(|n| format!("w{n}")).collect::<Vec<_>>().join(" ")
+    order.iter().take(words).map(|n| format!("wo{n}")).collect::<Vec<_>>().join(" ")
 }
 
 fn asked(question: &str, texts: &[&str], id: u64) -> Arc<Group> {
@@ -140,6 +147,14 @@ fn a_filter_of_each_kind_stays_within_its_budget_on_long_completions() {
         ("pass-rate", json!({ "low": 0.9 }), 64),
         ("top-k", json!({ "k": 3 }), 8 * 5),
         ("top-k", json!({ "k": 3, "of": "step" }), 61),
+        ("length-window", json!({ "high": 20_000, "unit": "characters" }), 0),
+        ("length-window", json!({ "low": 2_001, "unit": "words", "read": [{ "first_tag": "think" }] }), 64),
+        ("readability", json!({}), 64),
+        ("readability", json!({ "longest_paragraph": 20_000 }), 0),
+        ("pattern", json!({ "require": ["wo[0-9]+ ", "<think>.*</think>"], "forbid": ["v5000", "(?i)AS AN AI"] }), 0),
+        ("language-mixing", json!({ "language": "en", "by": "script" }), 0),
+        ("language-mixing", json!({ "language": "ru", "by": "script" }), 64),
+        ("language-mixing", json!({ "language": "en", "threshold": 0 }), 0),
         ("near-duplicates", json!({ "threshold": 1 }), 56),
         ("near-duplicates", json!({ "threshold": 0.5, "of": "group" }), 0),
     ] {
@@ -151,7 +166,16 @@ fn a_filter_of_each_kind_stays_within_its_budget_on_long_completions() {
 
 #[test]
 fn no_filter_has_a_path_of_the_machine_that_built_it() {
-    for name in ["pass-rate", "top-k", "near-duplicates", "contamination"] {
+    for name in [
+        "contamination",
+        "language-mixing",
+        "length-window",
+        "near-duplicates",
+        "pass-rate",
+        "pattern",
+        "readability",
+        "top-k",
+    ] {
         let plugins: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins");
         let bytes = std::fs::read(plugins.join(name).join(format!("{name}.wasm"))).unwrap();
         for part in ["/home/", "/root/", "/tmp/", "/Users/", ".cache", "registry/src"] {

@@ -11,9 +11,7 @@ fn puzzles_have_one_solution_and_more_blanks_by_the_difficulty() {
         let (first, rest) = answer.split_once('\n').unwrap();
         let shifted: String = answer
             .chars()
-            .map(|c| {
-                c.to_digit(10).map_or(c, |d| char::from_digit(d as u32 % puzzle.rows.len() as u32 + 1, 10).unwrap())
-            })
+            .map(|c| c.to_digit(10).map_or(c, |d| char::from_digit(d % puzzle.rows.len() as u32 + 1, 10).unwrap()))
             .collect();
         vec![rest.to_owned(), format!("{rest}\n{first}"), format!("{answer} 1"), shifted, puzzle.rows.join("\n")]
     };
