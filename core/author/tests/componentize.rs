@@ -1,5 +1,7 @@
 //! What building makes of a module, and what it says of one that is no plugin.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use author::{BuildError, Built, Language, Toolchains, componentize};
 use spec::Files;
 use wit_component::StringEncoding;

@@ -116,7 +116,8 @@ fn check_stage(
             }
         }
         StageKind::Filter(filter) => {
-            findings.extend(filter.condition.as_ref().and_then(|text| condition(name, text).err()));
+            findings
+                .extend(filter.condition.as_ref().and_then(|text| condition(name, text).err()).map(|finding| *finding));
             if let Some((plugin, config)) = &filter.plugin {
                 let configured = plugins.configure(plugin, World::Filterer, config);
                 findings.extend(configured.err().unwrap_or_default());
@@ -145,7 +146,7 @@ fn check_stage(
 }
 
 /// The condition of a filter stage, compiled; the finding points into the string where it can.
-pub(crate) fn condition(stage: &str, condition: &spec::Condition) -> Result<host::Condition, Diagnostic> {
+pub(crate) fn condition(stage: &str, condition: &spec::Condition) -> Result<host::Condition, Box<Diagnostic>> {
     let spec::Condition { text, span } = condition;
     host::Condition::compile(text).map_err(|error| {
         let mut span = span.clone();
@@ -157,7 +158,8 @@ pub(crate) fn condition(stage: &str, condition: &spec::Condition) -> Result<host
             let width = if word > 0 { word } else { rest.chars().next().map_or(1, char::len_utf8) };
             span = base::Span { start, end: start + width, ..span };
         }
-        Diagnostic::error("condition", format!("`where` of `{stage}` is no condition")).at(span, error.message)
+        let finding = Diagnostic::error("condition", format!("`where` of `{stage}` is no condition"));
+        Box::new(finding.at(span, error.message))
     })
 }
 

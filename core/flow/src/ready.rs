@@ -151,7 +151,7 @@ impl Builder<'_, '_> {
                     plugin.map(|(plugin, config)| self.configure(plugin, World::Filterer, config)).transpose()?;
                 let (rules, max_tokens) = (filter.drop.clone(), self.max_tokens(name));
                 let condition = filter.condition.as_ref().map(|text| condition(name, text)).transpose();
-                let condition = condition.map_err(|finding| Error::Environment(vec![finding]))?;
+                let condition = condition.map_err(|finding| Error::Environment(vec![*finding]))?;
                 Box::new(FilterStage { name: name.to_owned(), rules, condition, plugin, key, max_tokens })
             }
             StageKind::Sft(sft) => Box::new(SftStage { learner: self.learner(name, &sft.learning)?, key }),

@@ -33,7 +33,10 @@ fn verify_16(bencher: Bencher<'_, '_>, answer: usize) {
     let plugin = rig.host.load("math", Code::Builtin("math"), &limits, &Grants::default()).unwrap();
     let plugin = plugin.configure(&json!({})).unwrap();
     let (reference, answer) = ANSWERS[answer];
-    let text = format!("{}Therefore, the answer is $\\boxed{{{answer}}}$.", r"We get $x = \frac{1}{2} + 3$ and so on. ".repeat(14));
+    let text = format!(
+        "{}Therefore, the answer is $\\boxed{{{answer}}}$.",
+        r"We get $x = \frac{1}{2} + 3$ and so on. ".repeat(14)
+    );
     let group = group(Some(reference), &[text.as_str(); 16]);
     bencher.counter(ItemsCount::new(16_usize)).bench(|| plugin.verify(&ctx(), &group).unwrap());
 }

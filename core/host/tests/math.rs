@@ -111,8 +111,10 @@ fn verdicts_are_those_of_the_public_graders() {
 fn reference_solutions_of_math_equal_their_answers() {
     let Some(text) = shared("math/math500.jsonl") else { return };
     let rows = rows(&text);
-    let judged: Vec<_> =
-        rows.iter().map(|row| (row["answer"].as_str().unwrap(), row["solution"].as_str().unwrap(), json!({}))).collect();
+    let judged: Vec<_> = rows
+        .iter()
+        .map(|row| (row["answer"].as_str().unwrap(), row["solution"].as_str().unwrap(), json!({})))
+        .collect();
     let right = scores(&judged).into_iter().filter(|score| *score == Some(1.0)).count();
     assert!(right * 100 >= judged.len() * 99, "{right} of {}", judged.len());
 }
@@ -126,14 +128,19 @@ fn a_group_of_sixteen_is_judged_in_one_call() {
     let code = Code::Builtin("math");
     let plugin = rig.host.load("math", code, &limits, &Grants::default()).unwrap().configure(&json!({})).unwrap();
     let rows = rows(&text);
-    let groups: Vec<_> = rows
-        .iter()
-        .map(|row| group(row["answer"].as_str(), &[row["solution"].as_str().unwrap(); 16]))
-        .collect();
+    let groups: Vec<_> =
+        rows.iter().map(|row| group(row["answer"].as_str(), &[row["solution"].as_str().unwrap(); 16])).collect();
     let start = std::time::Instant::now();
     let right: usize = groups
         .iter()
-        .map(|group| plugin.verify(&ctx(), group).unwrap().iter().filter(|v| matches!(v, Verdict::Decided(f) if f.score == 1.0)).count())
+        .map(|group| {
+            plugin
+                .verify(&ctx(), group)
+                .unwrap()
+                .iter()
+                .filter(|v| matches!(v, Verdict::Decided(f) if f.score == 1.0))
+                .count()
+        })
         .sum();
     let answers = 16 * groups.len();
     println!("{:.0} answers a second, {:?}", answers as f64 / start.elapsed().as_secs_f64(), plugin.spent());

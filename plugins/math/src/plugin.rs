@@ -63,7 +63,9 @@ impl pipeline_plugin::Config for Math {
 
 impl Verifier for Math {
     fn verify(&self, _: &Context, group: &Group, completion: &Completion) -> Verdict {
-        let Some(text) = group.reference.as_deref() else { return Verdict::Undecided("the row has no reference".into()) };
+        let Some(text) = group.reference.as_deref() else {
+            return Verdict::Undecided("the row has no reference".into());
+        };
         let Config { after_mark, without_mark, .. } = &self.config;
         let read = common::places::after(&completion.text, after_mark.as_deref(), *without_mark);
         // A thought without an end has no answer, but whether the reference can be read comes first.
