@@ -24,7 +24,7 @@ for name in "$@"; do
     exit 2
   fi
 done
-components=${*:-$components}
+chosen=${*:-$components}
 
 test_plugins() { # of the folder
   PIPELINE_PLUGINS=$1 cargo test --quiet --release --manifest-path "$root/Cargo.toml" -p host --test plugins >&2
@@ -58,6 +58,7 @@ flags=("-Ctarget-cpu=generic" "--remap-path-prefix=$place=/pipeline" "$source_re
 for registry in "$cargo_home"/registry/src/*/; do flags+=("--remap-path-prefix=${registry%/}=/crates"); done
 export CARGO_ENCODED_RUSTFLAGS
 CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f'; echo "${flags[*]}")
+# All of them, also where only some are wanted: what is chosen decides which features their dependencies have.
 packages=$(printf ' -p %s' $components)
 # shellcheck disable=SC2086
 (cd "$place/plugins" && cargo build --quiet --release --locked "${build_std[@]}" --target $target $packages --target-dir "$cache/target")
@@ -71,7 +72,7 @@ for name in $components; do
 done
 
 if ! $check; then
-  for name in $components; do cp "$built/$name/$name.wasm" "$here/$name/$name.wasm"; done
+  for name in $chosen; do cp "$built/$name/$name.wasm" "$here/$name/$name.wasm"; done
   echo "$version" > "$here/toolchain.txt"
   say "built with $version"
   exit 0

@@ -148,14 +148,14 @@ fn scan(text: &str, at: usize) -> Option<(Option<Rational>, usize)> {
     let (whole, fraction, next) = decimal(bytes, i)?;
     let mut number = Rational::from_decimal(&whole, fraction);
     let mut end = next;
-    if fraction.is_empty() && bytes.get(next) == Some(&b'/') {
-        if let Some(above) = number
-            && let Some((below, none, next)) = decimal(bytes, next + 1)
-            && none.is_empty()
-            && let Some(quotient) = Rational::from_decimal(&below, &[]).and_then(|below| above.over(below))
-        {
-            (number, end) = (Some(quotient), next);
-        }
+    if fraction.is_empty()
+        && bytes.get(next) == Some(&b'/')
+        && let Some(above) = number
+        && let Some((below, none, next)) = decimal(bytes, next + 1)
+        && none.is_empty()
+        && let Some(quotient) = Rational::from_decimal(&below, &[]).and_then(|below| above.over(below))
+    {
+        (number, end) = (Some(quotient), next);
     }
     Some((number.map(|number| number.signed(is_negative)), end))
 }
