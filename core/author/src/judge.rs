@@ -22,9 +22,6 @@ const BATCH: usize = 8;
 /// Bytes that are read at once.
 const BUFFER: usize = 1 << 20;
 
-/// The stack of a worker: what a script needs at most, so that it is not made for each call. What is not used takes no memory.
-pub(crate) const STACK: usize = 80 << 20;
-
 /// The longest line.
 const LONGEST: u64 = 256 << 20;
 
@@ -189,7 +186,7 @@ impl Judge<'_> {
         let jobs = &Mutex::new(jobs);
         std::thread::scope(|scope| {
             for worker in workers {
-                let thread = std::thread::Builder::new().stack_size(STACK);
+                let thread = std::thread::Builder::new().stack_size(host::STACK);
                 thread.spawn_scoped(scope, move || worker.work(jobs)).map_err(JudgeError::Thread)?;
             }
             scope.spawn(move || read(BufReader::with_capacity(BUFFER, input), file, &send, &order));

@@ -203,7 +203,7 @@ fn rate(calls: &[Call], threads: usize) -> Result<f64, HostError> {
     };
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..threads)
-            .map(|_| std::thread::Builder::new().stack_size(crate::judge::STACK).spawn_scoped(scope, work))
+            .map(|_| std::thread::Builder::new().stack_size(host::STACK).spawn_scoped(scope, work))
             .collect();
         for thread in threads {
             let thread = thread.map_err(|error| HostError::Engine(error.to_string()))?;

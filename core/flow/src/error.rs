@@ -39,6 +39,9 @@ pub enum Error {
     /// A plugin broke the host's rules in a way that is not a verdict.
     #[error(transparent)]
     Host(#[from] host::HostError),
+    /// The machine gave no thread.
+    #[error("failed to start a thread: {0}")]
+    Thread(std::io::Error),
     /// The stage after this one is gone; the root cause is its error.
     #[error("the stage downstream stopped")]
     Downstream,

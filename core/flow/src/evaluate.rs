@@ -10,6 +10,7 @@ use model::sampler::{self, Request, Settings};
 use serde_json::{Value, json};
 
 use crate::error::Error;
+use crate::executor::spawn;
 use crate::metrics::mean;
 use crate::stages::sample::SLOTS;
 use crate::stages::verify::{Score, VerifyStage, score};
@@ -146,7 +147,7 @@ impl Evaluation {
         std::thread::scope(|scope| {
             let work = &work;
             let workers: Vec<_> =
-                (0..self.threads).map(|_| receiver.clone()).map(|groups| scope.spawn(move || work(groups))).collect();
+                (0..self.threads).map(|_| receiver.clone()).map(|groups| spawn(scope, move || work(groups))).collect();
             drop(receiver);
             let sampled = sampler::sample(
                 &self.model,
@@ -171,7 +172,7 @@ impl Evaluation {
             );
             drop(sender);
             for worker in workers {
-                worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+                worker?.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
             }
             sampled.map_err(Error::model).map(drop)
         })?;

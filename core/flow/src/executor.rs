@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Instant;
 
 use base::Group;
@@ -132,7 +133,7 @@ pub(crate) fn run_step(plan: &Plan, work: &[Box<dyn Work>], step: u64) -> Result
             .zip(inboxes.into_iter().zip(outboxes))
             .map(|(((_, node), work), (inbox, outbox))| {
                 let span = tracing::info_span!("stage", stage = node.name, step = step + 1);
-                scope.spawn(move || {
+                spawn(scope, move || {
                     let _entered = span.entered();
                     let started = Instant::now();
                     let run = catch_unwind(AssertUnwindSafe(|| work.run(step, &inbox, &outbox)));
@@ -153,7 +154,7 @@ pub(crate) fn run_step(plan: &Plan, work: &[Box<dyn Work>], step: u64) -> Result
             .collect();
         threads
             .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|panic| Err(Error::Panic(panic_text(panic.as_ref())))))
+            .map(|thread| thread?.join().unwrap_or_else(|panic| Err(Error::Panic(panic_text(panic.as_ref())))))
             .collect()
     });
 
@@ -167,6 +168,17 @@ pub(crate) fn run_step(plan: &Plan, work: &[Box<dyn Work>], step: u64) -> Result
         }
     }
     consequence.map_or(Ok(done), Err)
+}
+
+/// A thread that may call plugins.
+///
+/// # Errors
+/// The machine has no room for one.
+pub(crate) fn spawn<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> Result<ScopedJoinHandle<'scope, T>, Error> {
+    std::thread::Builder::new().stack_size(host::STACK).spawn_scoped(scope, work).map_err(Error::Thread)
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {

@@ -32,6 +32,10 @@ pub use runtimes::Runtime;
 use sandbox::{Cost, Fault, Outcome, Patience};
 pub use script::{Condition, ConditionError};
 
+/// Bytes of stack for a thread that calls plugins: what a script needs at most, so that none is made for each call. What
+/// is not used takes no memory.
+pub const STACK: usize = 80 << 20;
+
 /// Settings of a host.
 #[derive(Clone, Debug, Default)]
 pub struct Options {

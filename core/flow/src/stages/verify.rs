@@ -8,7 +8,7 @@ use host::Configured;
 use spec::OnUndecided;
 
 use crate::error::Error;
-use crate::executor::{Inbox, Outbox, Report, Work};
+use crate::executor::{Inbox, Outbox, Report, Work, spawn};
 
 pub(crate) struct VerifyStage {
     pub name: String,
@@ -99,10 +99,10 @@ impl Work for VerifyStage {
             Ok(())
         };
         let results: Vec<Result<(), Error>> = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..self.threads).map(|_| scope.spawn(worker)).collect();
+            let threads: Vec<_> = (0..self.threads).map(|_| spawn(scope, worker)).collect();
             threads
                 .into_iter()
-                .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .map(|thread| thread?.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
                 .collect()
         });
         // An error of the plugin's is the cause; that the next stage is gone is only its consequence.
