@@ -142,6 +142,60 @@ fn a_run_that_was_killed_again_and_again_ends_with_the_same_bytes() {
     assert_same(&whole, &run);
 }
 
+/// The quickstart with a filter that asks for more and a sampler that goes ahead.
+fn in_rounds_and_ahead() -> Vec<String> {
+    let sets = [
+        "phases.reason.stages.sample.ahead=1",
+        // Half of the prompts of a round are left: two rounds make four groups, of which one waits for the next step.
+        "phases.reason.stages.keep.where=\"prompt_id % 2 == 0\"",
+        "phases.reason.stages.keep.refill={ until = 3, at_most = 2 }",
+        "phases.reason.run.checkpoint.every=1",
+    ];
+    let mut arguments = small_quickstart();
+    arguments.extend(sets.into_iter().flat_map(|set| ["--set".to_owned(), set.to_owned()]));
+    arguments
+}
+
+#[test]
+fn rounds_and_sampling_ahead_are_exact_and_go_on_after_a_kill() {
+    let folder = Folder::new();
+    let mut arguments = in_rounds_and_ahead();
+    arguments.extend(["--set".to_owned(), "run.threads=1".to_owned()]);
+    folder.run(&arguments).expect(0, &["pass@1"]);
+    let whole = folder.path("runs/quickstart/0001");
+    let metrics = lines(&whole.join("metrics.jsonl"));
+    let steps: Vec<_> = metrics.iter().filter(|line| line["phase"] == "reason" && line["loss"].is_number()).collect();
+    assert_eq!(steps.len(), 6);
+    let column = |name: &str| steps.iter().map(|line| line[name].as_f64()).collect::<Option<Vec<_>>>();
+    let (rounds, surplus) = (column("filter/keep/rounds"), column("filter/keep/surplus"));
+    assert!(rounds.is_some_and(|rounds| rounds.contains(&1.0) && rounds.contains(&2.0)), "{steps:?}");
+    assert!(surplus.is_some_and(|surplus| surplus.contains(&1.0) && surplus.contains(&0.0)), "{steps:?}");
+    assert_eq!(column("groups_learned"), Some(vec![3.0; 6]));
+    let lag = column("sampling/policy_lag/mean").expect("it is logged");
+    assert_eq!(lag[0], 0.0, "the first step waits for its own samples");
+    assert!(lag[1..].iter().all(|lag| *lag > 0.0), "the others were sampled before: {lag:?}");
+    let difference = column("sampling/sampling_logp_difference/max").expect("it is logged");
+    assert_eq!(difference[0], 0.0);
+    assert!(difference[1..].iter().all(|difference| *difference > 0.0), "{difference:?}");
+
+    let folder = Folder::new();
+    let run = folder.path("runs/quickstart/0001");
+    let mut child = folder.start(in_rounds_and_ahead());
+    let checkpoint = run.join("phases/reason/checkpoints/step-000001");
+    let started = Instant::now();
+    while !checkpoint.exists() {
+        assert!(started.elapsed() < Duration::from_secs(120), "no step is committed");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    kill_after(&mut child, Duration::from_millis(20));
+    for pause in [300, 400] {
+        let mut child = folder.start(["resume", &run.to_string_lossy()]);
+        kill_after(&mut child, Duration::from_millis(pause));
+    }
+    folder.run(["resume", &run.to_string_lossy()]).expect(0, &["pass@1"]);
+    assert_same(&whole, &run);
+}
+
 #[cfg(unix)]
 fn interrupt(child: &Child) {
     let status = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();

@@ -16,7 +16,7 @@ pub struct Message {
 }
 
 /// One row of a dataset or of a generator, ready to be sampled from or learned.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Prompt {
     /// The row's number within its stage; stable over epochs and resumes.
     pub id: u64,
@@ -49,7 +49,7 @@ pub enum Finish {
 }
 
 /// The experts that each MoE layer chose for each token, as sampled.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoutedExperts {
     /// The number of MoE layers.
     pub layers: usize,
@@ -60,7 +60,7 @@ pub struct RoutedExperts {
 }
 
 /// What the model wrote for a prompt.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Completion {
     /// The token ids, the end-of-sequence token included where it was sampled.
     pub tokens: Vec<u32>,
@@ -79,7 +79,7 @@ pub struct Completion {
 }
 
 /// A prompt with all its completions and what was found about them: the unit that flows.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Group {
     /// The step of the run.
     pub step: u64,

@@ -43,7 +43,7 @@ pub enum Verdict {
 }
 
 /// What one verify stage found: a verdict for each completion of a group.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Judgement {
     /// The stage's name.
     pub stage: String,

@@ -13,13 +13,14 @@ use serde_json::json;
 use spec::{Pipeline, StageKind};
 
 use crate::error::Error;
-use crate::executor::{Done, run_step};
+use crate::executor::Done;
 use crate::metrics;
 use crate::observer::{Event, Observer};
 use crate::phase::Phase;
 use crate::plan::trained_model;
 use crate::ready::{Ready, prepare};
 use crate::run::{Interrupt, Outcome};
+use crate::steps::Steps;
 
 /// Where a run goes on. The default is its beginning.
 #[derive(Default)]
@@ -106,7 +107,7 @@ impl Drive<'_> {
         let _span = tracing::info_span!("phase", phase = phase.name).entered();
         kernels::pool::set_threads(ready.threads);
         let folder = self.run.phase(phase.folder)?;
-        let collected = ready.plan.order().map(|(_, node)| match &node.stage.kind {
+        let collected = ready.plan.order().map(|node| match &node.stage.kind {
             StageKind::Collect(collect) => folder.collected(&collect.path.to_string_lossy()).map(Some),
             _ => Ok(None),
         });
@@ -114,10 +115,12 @@ impl Drive<'_> {
         let current = Current { phase, ready, folder, collected, warned: RefCell::default() };
 
         let steps = phase.pipeline.run.steps;
+        let dag = Steps::new(&current.ready.plan, &current.ready.work);
         let mut done = 0;
         if let Some(checkpoint) = checkpoint {
             done = checkpoint.step;
             current.load(checkpoint)?;
+            dag.load(&checkpoint.path, done)?;
         }
         self.run.events().append("phase", &[("phase", json!(phase.name)), ("from", json!(done))])?;
         self.observer.notice(&Event::PhaseStarted { phase: phase.name, done, steps });
@@ -131,17 +134,17 @@ impl Drive<'_> {
                 self.run.timing().append(phase.name, 0, &[("timing_s/evaluations", seconds)])?;
             }
             if steps == 0 {
-                self.commit(&current, 0, None)?;
+                self.commit(&current, &dag, 0, None)?;
             }
         }
         while done < steps {
             if self.interrupt.requested() {
                 return Ok(false);
             }
-            let finding = self.step(&current, done)?;
+            let finding = self.step(&current, &dag, done)?;
             done += 1;
             if keep(phase.pipeline).is_due(done) || finding.is_some() || self.interrupt.requested() {
-                self.commit(&current, done, finding.as_deref())?;
+                self.commit(&current, &dag, done, finding.as_deref())?;
             }
             if let Some(finding) = finding {
                 return Err(Error::Finding(finding));
@@ -151,10 +154,11 @@ impl Drive<'_> {
     }
 
     /// Runs the step after `done` steps and writes what came of it; gives the rule of the file that it broke, if any.
-    fn step(&self, current: &Current<'_>, done: u64) -> Result<Option<String>, Error> {
+    fn step(&self, current: &Current<'_>, dag: &Steps<'_>, done: u64) -> Result<Option<String>, Error> {
         let (phase, step) = (current.phase.name, done + 1);
+        let version = current.ready.trained.as_ref().map_or(0, |model| model.version());
         let started = Instant::now();
-        let results = run_step(&current.ready.plan, &current.ready.work, done)?;
+        let results = dag.run(done, step == current.phase.pipeline.run.steps)?;
         let seconds = started.elapsed().as_secs_f64();
 
         let mut numbers = Numbers::new();
@@ -162,7 +166,7 @@ impl Drive<'_> {
         let mut groups: Vec<(Arc<Group>, Vec<f64>)> = Vec::new();
         let mut spent: BTreeMap<String, Spent> = BTreeMap::new();
         let mut finding = None;
-        for Done { stage, report, seconds } in results {
+        for Done { stage, report, seconds, .. } in results {
             for (name, number) in report.metrics {
                 // A second stage of a kind keeps its numbers apart under its own name.
                 let name =
@@ -192,6 +196,7 @@ impl Drive<'_> {
         timing.push(("perf/throughput".to_owned(), tokens / seconds));
         numbers.extend(metrics::of_plugins(&spent));
         numbers.extend(metrics::of_groups(&groups));
+        numbers.extend(metrics::lag(&groups, version));
 
         if !groups.is_empty() {
             let (groups, advantages): (Vec<_>, Vec<_>) = groups.into_iter().unzip();
@@ -258,7 +263,7 @@ impl Drive<'_> {
     }
 
     /// Makes everything up to `done` steps durable, and the finding that ends the run, if one does.
-    fn commit(&self, current: &Current<'_>, done: u64, finding: Option<&str>) -> Result<(), Error> {
+    fn commit(&self, current: &Current<'_>, dag: &Steps<'_>, done: u64, finding: Option<&str>) -> Result<(), Error> {
         let pipeline = current.phase.pipeline;
         let finished = done == pipeline.run.steps;
         if finished {
@@ -268,7 +273,10 @@ impl Drive<'_> {
         }
         let version = current.ready.trained.as_ref().map_or(0, |model| model.version());
         let state = json!({ "finished": finished, "weights_version": version, "finding": finding });
-        current.folder.checkpoints().write(done, keep(pipeline), &state, |folder| current.save(folder))?;
+        current.folder.checkpoints().write(done, keep(pipeline), &state, |folder| {
+            current.save(folder)?;
+            dag.save(folder)
+        })?;
         self.observer.notice(&Event::Committed { phase: current.phase.name, step: done });
         Ok(())
     }

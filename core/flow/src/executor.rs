@@ -1,10 +1,11 @@
-//! One step: every stage on a thread of its own, groups streaming between them through bounded channels.
+//! A part of a step: every stage on a thread of its own, groups streaming between them through bounded channels.
 //!
-//! A channel that closes is the end of a step. A stage that fails says so and drops both its ends: its neighbours stop in
+//! A channel that closes is the end of a part. A stage that fails says so and drops both its ends: its neighbours stop in
 //! turn, nothing is learned from half a step, and no thread is left waiting. The first error in the order of the stages that
 //! is not such a consequence is the cause that is reported.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -13,9 +14,10 @@ use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Instant;
 
 use base::Group;
-use crossbeam::channel::{Receiver, Sender, bounded};
+use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use host::Spent;
 use record::CollectedRow;
+use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::plan::Plan;
@@ -27,6 +29,11 @@ const CAPACITY: usize = 64;
 pub(crate) trait Work: Send + Sync {
     /// Takes groups from `inbox` until it ends, hands groups to `outbox`, and says what it measured.
     fn run(&self, step: u64, inbox: &Inbox, outbox: &Outbox) -> Result<Report, Error>;
+
+    /// Called while nothing learns, before the stage runs in a step.
+    fn begin(&self) -> Result<(), Error> {
+        Ok(())
+    }
 
     /// Writes what the stage remembers over steps into a checkpoint.
     fn save(&self, _folder: &Path) -> Result<(), Error> {
@@ -45,12 +52,13 @@ pub(crate) trait Work: Send + Sync {
 }
 
 /// What a stage leaves behind after a step.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub(crate) struct Report {
     /// Metrics by name.
     pub metrics: Vec<(String, f64)>,
     /// The step's groups in prompt order, from stages that nothing follows: each with the advantage of every completion,
     /// or with none where nothing is learned from them.
+    #[serde(skip)]
     pub groups: Option<Vec<(Arc<Group>, Vec<f64>)>>,
     /// What the stage's plugin has spent, by the plugin's name.
     pub spent: Option<(String, Spent)>,
@@ -68,7 +76,7 @@ pub(crate) struct Inbox {
 }
 
 /// A group and the position of the input that it came by.
-type Delivery = (usize, Arc<Group>);
+pub(crate) type Delivery = (usize, Arc<Group>);
 
 impl Inbox {
     /// Groups with the position of the input that they came by, as they come.
@@ -101,38 +109,63 @@ impl Outbox {
 }
 
 /// A stage's report and the seconds it took.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Done {
+    /// The stage's place in the plan's order.
+    pub place: usize,
     pub stage: String,
     pub report: Report,
+    #[serde(skip)]
     pub seconds: f64,
 }
 
-/// Runs one step. `work` holds one entry for each stage of the plan, in the plan's order.
-pub(crate) fn run_step(plan: &Plan, work: &[Box<dyn Work>], step: u64) -> Result<Vec<Done>, Error> {
-    let stages: Vec<_> = plan.order().collect();
-    let mut ends: Vec<_> =
-        stages.iter().map(|_| bounded(CAPACITY)).map(|(sender, receiver)| (sender, Some(receiver))).collect();
-    let mut outboxes = Vec::with_capacity(stages.len());
-    for (index, _) in &stages {
-        let targets = plan.outputs(*index).into_iter().filter_map(|(target, position)| {
-            let place = stages.iter().position(|(index, _)| *index == target)?;
-            Some((position, ends[place].0.clone()))
-        });
-        outboxes.push(Outbox(targets.collect()));
+/// Groups that wait before stages, by the stage's place in the plan's order: where a step is cut into parts.
+pub(crate) type Waiting = BTreeMap<usize, Vec<Delivery>>;
+
+/// Runs the stages at the places `part` of a step. `work` holds one entry for each stage of the plan, in the plan's order.
+/// Each takes what waits before it, and what its neighbours in the part send; what goes to stages outside of the part waits
+/// before them after.
+pub(crate) fn run_part(
+    plan: &Plan,
+    work: &[Box<dyn Work>],
+    part: &[usize],
+    step: u64,
+    waiting: &mut Waiting,
+) -> Result<Vec<Done>, Error> {
+    let names: Vec<&str> = plan.order().map(|node| node.name).collect();
+    let mut channels: BTreeMap<usize, (Sender<Delivery>, Receiver<Delivery>)> = BTreeMap::new();
+    for &place in part {
+        let before = waiting.remove(&place).unwrap_or_default();
+        let (sender, receiver) = bounded(CAPACITY + before.len());
+        before.into_iter().try_for_each(|delivery| sender.send(delivery)).map_err(|_| Error::Downstream)?;
+        channels.insert(place, (sender, receiver));
     }
+    let mut outside: BTreeMap<usize, (Sender<Delivery>, Receiver<Delivery>)> = BTreeMap::new();
+    let outbox = |&place: &usize| {
+        let sender = |(target, position): (usize, usize)| {
+            let (sender, _) = match channels.get(&target) {
+                Some(inside) => inside,
+                None => outside.entry(target).or_insert_with(unbounded),
+            };
+            (position, sender.clone())
+        };
+        Outbox(plan.outputs(place).into_iter().map(sender).collect())
+    };
+    let outboxes: Vec<Outbox> = part.iter().map(outbox).collect();
     // Only outboxes may keep a channel open: a stage's input ends when all that feed it are done.
     let failed = Arc::new(AtomicBool::new(false));
-    let inbox = |groups| Inbox { groups, failed: failed.clone() };
-    let inboxes: Vec<Inbox> = ends.iter_mut().filter_map(|(_, receiver)| receiver.take()).map(inbox).collect();
-    drop(ends);
+    let inboxes: Vec<Inbox> =
+        channels.into_values().map(|(_, groups)| Inbox { groups, failed: failed.clone() }).collect();
+    let caught: Vec<(usize, Receiver<Delivery>)> =
+        outside.into_iter().map(|(place, (_, receiver))| (place, receiver)).collect();
 
     let results: Vec<Result<Done, Error>> = std::thread::scope(|scope| {
-        let threads: Vec<_> = stages
+        let threads: Vec<_> = part
             .iter()
-            .zip(work)
             .zip(inboxes.into_iter().zip(outboxes))
-            .map(|(((_, node), work), (inbox, outbox))| {
-                let span = tracing::info_span!("stage", stage = node.name, step = step + 1);
+            .map(|(&place, (inbox, outbox))| {
+                let (work, stage) = (&work[place], names[place]);
+                let span = tracing::info_span!("stage", stage, step = step + 1);
                 spawn(scope, move || {
                     let _entered = span.entered();
                     let started = Instant::now();
@@ -143,9 +176,9 @@ pub(crate) fn run_step(plan: &Plan, work: &[Box<dyn Work>], step: u64) -> Result
                         inbox.failed.store(true, Ordering::SeqCst);
                     }
                     drop((inbox, outbox));
-                    let stage = node.name.to_owned();
+                    let stage = stage.to_owned();
                     match report {
-                        Ok(report) => Ok(Done { stage, report, seconds: started.elapsed().as_secs_f64() }),
+                        Ok(report) => Ok(Done { place, stage, report, seconds: started.elapsed().as_secs_f64() }),
                         Err(Error::Downstream) => Err(Error::Downstream),
                         Err(cause) => Err(Error::Stage { stage, step: step + 1, cause: Box::new(cause) }),
                     }
@@ -166,6 +199,9 @@ pub(crate) fn run_step(plan: &Plan, work: &[Box<dyn Work>], step: u64) -> Result
             Err(Error::Downstream) => consequence = Some(Error::Downstream),
             Err(cause) => return Err(cause),
         }
+    }
+    for (place, receiver) in caught {
+        waiting.entry(place).or_default().extend(receiver.try_iter());
     }
     consequence.map_or(Ok(done), Err)
 }

@@ -1,6 +1,6 @@
 //! Rows become prompts: which rows a step takes, and the text and tokens that the model is given.
 //!
-//! Which row stands where is a function of the seed and the step alone, so that a resume needs no cursor.
+//! Which row stands where is a function of the seed and of how many were dealt before.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -61,9 +61,8 @@ impl Feed {
         }
     }
 
-    /// The prompts of a step (counted from 0).
-    pub fn step(&self, step: u64) -> Result<Vec<Arc<Prompt>>, Error> {
-        let first = step * self.rows_per_step as u64;
+    /// The prompts after the first `first` ones, as many as a step (counted from 0) has.
+    pub fn rows(&self, step: u64, first: u64) -> Result<Vec<Arc<Prompt>>, Error> {
         match &self.dealer {
             Dealer::Endless(generator) => {
                 let rows = rows_between(generator, step, self.key, first..first + self.rows_per_step as u64)?;

@@ -26,6 +26,7 @@ mod plugins;
 mod ready;
 mod run;
 mod stages;
+mod steps;
 
 pub use error::Error;
 pub use observer::{Event, Observer};

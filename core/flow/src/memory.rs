@@ -87,6 +87,13 @@ fn needs(pipeline: &Pipeline, name: &str, config: &Config) -> Result<Needs, mode
     let adapted = pipeline.models.get(name).is_some_and(|model| model.lora.is_some());
     for stage in pipeline.stages.values() {
         let learning = match &stage.kind {
+            // What samples ahead is a copy.
+            StageKind::Sample(sample)
+                if sample.ahead && sample.model == name && trained_model(pipeline) == Some(name) =>
+            {
+                needs.held += if adapted { 0 } else { weights.to_sample() };
+                continue;
+            }
             StageKind::Sft(sft) => &sft.learning,
             StageKind::Grpo(grpo) => {
                 if !adapted && grpo.kl.as_ref().is_some_and(|kl| kl.model == name) {

@@ -92,6 +92,18 @@ pub(crate) fn of_groups(groups: &[(Arc<Group>, Vec<f64>)]) -> Vec<(String, f64)>
     metrics
 }
 
+/// How many optimiser steps the weights were ahead of those that sampled what was learned from, `version` being that of the
+/// step's beginning. Apart from how much sampler and learner differ at the same weights.
+pub(crate) fn lag(groups: &[(Arc<Group>, Vec<f64>)], version: u64) -> Option<(String, f64)> {
+    let learned = groups.iter().filter(|(_, advantages)| !advantages.is_empty());
+    let lags: Vec<f64> = learned
+        .flat_map(|(group, _)| group.completions.iter().zip(&group.decisions))
+        .filter(|(_, decision)| **decision == Decision::Keep)
+        .map(|(completion, _)| version.saturating_sub(completion.weights_version) as f64)
+        .collect();
+    (!lags.is_empty()).then(|| ("sampling/policy_lag/mean".to_owned(), mean(&lags)))
+}
+
 pub(crate) fn mean(values: &[f64]) -> f64 {
     // A sum of nothing is -0.0.
     if values.is_empty() { 0.0 } else { values.iter().sum::<f64>() / values.len() as f64 }

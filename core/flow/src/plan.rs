@@ -49,16 +49,30 @@ impl<'a> Plan<'a> {
     }
 
     /// The stages, each after all that feed it.
-    pub fn order(&self) -> impl Iterator<Item = (NodeIndex, Node<'a>)> {
-        self.order.iter().map(|&index| (index, self.graph[index]))
+    pub fn order(&self) -> impl Iterator<Item = Node<'a>> {
+        self.order.iter().map(|&index| self.graph[index])
     }
 
-    /// Where a stage's groups go: the stage and the position among its inputs.
-    pub fn outputs(&self, from: NodeIndex) -> Vec<(NodeIndex, usize)> {
-        let mut outputs: Vec<_> =
-            self.graph.edges_directed(from, Direction::Outgoing).map(|edge| (edge.target(), *edge.weight())).collect();
-        outputs.sort();
+    /// Where the groups of the stage at a place of the order go: the place of the stage that takes them, and the position
+    /// among its inputs.
+    pub fn outputs(&self, from: usize) -> Vec<(usize, usize)> {
+        let place = |index| self.order.iter().position(|other| *other == index);
+        let edges = self.graph.edges_directed(self.order[from], Direction::Outgoing);
+        let mut outputs: Vec<_> = edges.filter_map(|edge| Some((place(edge.target())?, *edge.weight()))).collect();
+        outputs.sort_unstable();
         outputs
+    }
+
+    /// The places of the stage at a place of the order and of all that flows into it, in order.
+    pub fn upstream(&self, to: usize) -> Vec<usize> {
+        let mut found = vec![to];
+        for place in (0..to).rev() {
+            if self.outputs(place).iter().any(|(target, _)| found.contains(target)) {
+                found.push(place);
+            }
+        }
+        found.sort_unstable();
+        found
     }
 
     /// The nearest stage before `name` that `pick` accepts.

@@ -83,7 +83,7 @@ pub(crate) fn prepare<'a>(phase: &Phase<'a>, takeover: &Takeover, host: &Host) -
         seeds: RngKey::new(pipeline.seed, phase.name),
         threads: pipeline.run.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
     };
-    let work = plan.order().map(|(_, node)| builder.stage(node)).collect::<Result<_, _>>()?;
+    let work = plan.order().map(|node| builder.stage(node)).collect::<Result<_, _>>()?;
     let evaluations =
         pipeline.evaluations.iter().map(|(name, one)| builder.evaluation(name, one)).collect::<Result<_, _>>()?;
     let trained = trained_model(pipeline).map(|name| builder.model(name)).transpose()?;
@@ -141,7 +141,12 @@ impl Builder<'_, '_> {
                 let model = self.model(&sample.model)?;
                 require_room(name, longest as usize, &model, &node.stage.span)?;
                 let settings = settings(&sample.sampling, &model, name)?;
-                Box::new(SampleStage { spec: sample.clone(), model, settings, key })
+                let learns = sample.ahead && trained_model(self.pipeline) == Some(&sample.model);
+                let (model, learner) = match learns {
+                    true => (Arc::new(model.frozen_copy().map_err(Error::model)?), Some(model)),
+                    false => (model, None),
+                };
+                Box::new(SampleStage { spec: sample.clone(), model, learner, settings, key })
             }
             StageKind::Verify(verify) => Box::new(self.verify(name, verify)?),
             StageKind::Reward(reward) => Box::new(self.reward(name, key, reward, node.stage.inputs.len())?),
@@ -194,7 +199,7 @@ impl Builder<'_, '_> {
             })
         };
         let sources = dataset.sources.iter().map(read).collect::<Result<_, Error>>()?;
-        Ok(SourceStage { feed: Feed::new(key, name, &dataset.feed, Dealer::Rows(sources), &model)? })
+        Ok(SourceStage::new(name, Feed::new(key, name, &dataset.feed, Dealer::Rows(sources), &model)?))
     }
 
     fn generate(&self, name: &str, key: RngKey, generate: &spec::Generate) -> Result<SourceStage, Error> {
@@ -206,7 +211,7 @@ impl Builder<'_, '_> {
             }
             None => Dealer::Endless(plugin),
         };
-        Ok(SourceStage { feed: Feed::new(key, name, &generate.feed, dealer, &*self.reader(name)?)? })
+        Ok(SourceStage::new(name, Feed::new(key, name, &generate.feed, dealer, &*self.reader(name)?)?))
     }
 
     fn verify(&self, name: &str, verify: &spec::Verify) -> Result<VerifyStage, Error> {

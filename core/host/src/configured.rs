@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use base::{Context, Decision, Group, Row, Verdict};
+use serde::{Deserialize, Serialize};
 
 use crate::gate::Gate;
 use crate::sandbox::{Fault, Outcome, Patience, Sandbox, counted, grouped};
 use crate::{HostError, World};
 
 /// What a plugin has spent so far. The same for the same calls, whatever their order and however long they took.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spent {
     /// Calls made, those that failed included.
     pub calls: u64,

@@ -13,8 +13,8 @@ use crate::tree::{Entry, Node, Table, Value, parse_value};
 use crate::types::{
     AdvantageScale, Checkpoints, Clip, Collect, Columns, Condition, Dataset, Device, DropRule, Dtype, Evaluation, Feed,
     Filter, Generate, Grpo, Kl, Learning, LearningRate, Lora, LossMean, Model, ModelSource, OnUndecided, Optimizer,
-    Order, Origin, Pipeline, Plugin, PluginConfig, PluginSource, Questions, Reward, RewardRule, Run, Sample, Sampling,
-    Schedule, Sft, Source, Stage, StageKind, StopToken, Verify,
+    Order, Origin, Pipeline, Plugin, PluginConfig, PluginSource, Questions, Refill, Reward, RewardRule, Run, Sample,
+    Sampling, Schedule, Sft, Source, Stage, StageKind, StopToken, Verify,
 };
 
 /// Puts the default of each absent key into a checked document. Default paths are relative to the working folder, as if
@@ -189,6 +189,7 @@ fn stage(entry: &Entry) -> Option<Stage> {
             temperature: schedule(node.get("temperature")?)?,
             sampling: sampling(node)?,
             max_tokens: schedule(node.get("max_tokens")?)?,
+            ahead: natural(node, "ahead")? > 0,
         }),
         "verify" => StageKind::Verify(Verify {
             plugin: string(node, "plugin")?,
@@ -214,6 +215,10 @@ fn stage(entry: &Entry) -> Option<Stage> {
                 .get("where")
                 .and_then(|node| Some(Condition { text: node.as_text()?.to_owned(), span: node.span.clone() })),
             plugin: node.text("plugin").map(|plugin| (plugin.to_owned(), config(node))),
+            refill: match node.get("refill") {
+                Some(refill) => Some(Refill { until: count(refill, "until")?, at_most: natural(refill, "at_most")? }),
+                None => None,
+            },
         }),
         "sft" => StageKind::Sft(Sft { learning: learning(node)? }),
         "grpo" => StageKind::Grpo(grpo(node)?),

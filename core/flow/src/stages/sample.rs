@@ -14,6 +14,8 @@ use crate::executor::{Inbox, Outbox, Report, Work};
 pub(crate) struct SampleStage {
     pub spec: spec::Sample,
     pub model: Arc<Model>,
+    /// The model that learns meanwhile: `model` is a copy of it, as it was when the step began.
+    pub learner: Option<Arc<Model>>,
     /// What stays the same from step to step.
     pub settings: Settings,
     pub key: RngKey,
@@ -50,6 +52,10 @@ pub(crate) fn settings(sampling: &spec::Sampling, model: &Model, owner: &str) ->
 }
 
 impl Work for SampleStage {
+    fn begin(&self) -> Result<(), Error> {
+        self.learner.as_ref().map_or(Ok(()), |learner| self.model.copy_from(learner)).map_err(Error::model)
+    }
+
     fn run(&self, step: u64, inbox: &Inbox, outbox: &Outbox) -> Result<Report, Error> {
         let groups = inbox.whole_step()?;
         let settings = Settings {

@@ -7,11 +7,11 @@ use base::{Context, Decision, Group, Row, Verdict};
 use wasmtime::Store;
 use wasmtime::component::{ComponentExportIndex, ComponentNamedList, Instance, InstancePre, Lift, Lower, TypedFunc};
 
+use super::Watchdog;
 use super::abi::{self, function};
 use super::imports::{Granted, Level, Sink, State};
 use super::instance::{Budget, Failure, failure};
 use super::version::Exports;
-use super::Watchdog;
 use crate::World;
 use crate::sandbox::{Code, Cost, Fault, Outcome, Patience, Sandbox, grouped};
 

@@ -170,6 +170,13 @@ static SAMPLE: Fields = Fields {
         STOP,
         STOP_TOKENS,
         required("max_tokens", Kind::Schedule(&COUNT), "The limit on a completion's tokens."),
+        default(
+            "ahead",
+            Kind::Integer(0, 1),
+            "0",
+            "1: the next step is sampled, with the weights from before, while this one is learned. All that is sampled is \
+             one step behind; it is as exact and as resumable as without.",
+        ),
     ],
     rules: &[],
 };
@@ -251,8 +258,24 @@ static FILTER: Fields = Fields {
         ),
         optional("plugin", Kind::Reference("plugin"), "A plugin that decides (world `filterer`)."),
         FIELDS_CONFIG,
+        optional(
+            "refill",
+            Kind::Table(&REFILL),
+            "Sample on in rounds, each of the next rows, until enough groups are left (DAPO's dynamic sampling, \
+             arXiv 2503.14476). What is left beyond that is learned in the next step.",
+        ),
     ],
     rules: &[Rule::AtLeastOne(&["drop", "where", "plugin"]), Rule::Needs("config", "plugin")],
+};
+
+static REFILL: Fields = Fields {
+    name: "refill",
+    doc: "Dynamic sampling (DAPO, arXiv 2503.14476, section 3.2).",
+    fields: &[
+        required("until", COUNT, "Groups with a completion left that a step needs."),
+        required("at_most", COUNT, "Rounds beyond the first, at most; then the step goes on with what is left."),
+    ],
+    rules: &[],
 };
 
 static COLLECT: Fields = Fields {

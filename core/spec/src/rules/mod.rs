@@ -6,6 +6,7 @@
 mod graph;
 mod learning;
 pub(crate) mod names;
+mod rounds;
 mod sources;
 
 use base::{Diagnostic, Span};
@@ -20,6 +21,7 @@ pub(crate) fn check(root: &Node, findings: &mut Vec<Diagnostic>) {
     names::check(&dag, findings);
     graph::check(&dag, findings);
     learning::check(&dag, findings);
+    rounds::check(&dag, findings);
     sources::check(&dag, findings);
 }
 

@@ -166,6 +166,8 @@ pub struct Sample {
     pub sampling: Sampling,
     /// The limit on a completion's tokens.
     pub max_tokens: Schedule,
+    /// Whether the next step is sampled while this one is learned: `ahead = 1`.
+    pub ahead: bool,
 }
 
 /// Which tokens may be chosen, and which end a completion: in a sample stage and in an evaluation.
@@ -258,6 +260,18 @@ pub struct Filter {
     pub condition: Option<Condition>,
     /// A plugin (world `filterer`) and its configuration.
     pub plugin: Option<(String, PluginConfig)>,
+    /// Whether more is sampled until enough is left.
+    pub refill: Option<Refill>,
+}
+
+/// `refill = { until = 512, at_most = 3 }`: dynamic sampling (DAPO, arXiv 2503.14476, section 3.2), in rounds of a step's
+/// prompts.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Refill {
+    /// Groups that must be left.
+    pub until: usize,
+    /// Rounds beyond the first, at most.
+    pub at_most: u64,
 }
 
 /// `where = "reward > 0.2 && tokens < 2000"`.
