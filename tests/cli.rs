@@ -384,6 +384,74 @@ fn a_condition_drops_what_it_is_false_for_and_is_checked_in_its_place() {
 }
 
 #[test]
+fn a_missed_gate_ends_with_exit_code_1_and_stays_missed() {
+    let gates = r#"
+[[gates]]
+claim = "it learns at each step"
+metric = "updates"
+at_least = 1
+
+[[gates]]
+metric = "completions/mean_length"
+over = { at = "start" }
+at_least = 1000
+
+[[gates]]
+metric = "nothing/of/this/name"
+at_most = 1
+"#;
+    let text = pipeline(NUMBER).replace("on_undecided = \"drop\"", "on_undecided = \"zero\"\nmax_undecided = 1");
+    let folder = folder(&format!("{text}{gates}"));
+    let passed = "gate passed: it learns at each step: updates of small: 1.0000 (at least 1)";
+    let missed = "gate missed: completions/mean_length of small over completions/mean_length of small at the start: ";
+    let absent = "gate missed: nothing/of/this/name of small: it was never logged (at most 1)";
+    folder.run(["run", "file.toml"]).expect(1, &[passed, missed, absent, "error: 2 of 3 gates were missed"]);
+    let run = folder.path("runs/small/0001");
+    assert!(run.join("checkpoints/step-000002").is_dir(), "the run is whole");
+    folder.run(["resume", "file.toml"]).expect(1, &["the run has ended with a finding: 2 of 3 gates were missed"]);
+
+    let recipe = r#"schema = 1
+name = "both"
+seed = 1
+phases = [{ name = "one", pipeline = "one.toml" }, { name = "two", pipeline = "one.toml", set = { "run.steps" = 1 } }]
+
+[[gates]]
+phase = "two"
+metric = "updates"
+over = { phase = "one" }
+at_least = 0
+at_most = 0
+"#;
+    folder.write("one.toml", text);
+    folder.write("both.toml", recipe);
+    folder.run(["run", "both.toml"]).expect(0, &["gate passed: updates of two over updates of one: 0.0000"]);
+    folder.write("both.toml", recipe.replace("at_most = 0\n", "").replace("at_least = 0", "at_least = 1"));
+    folder.run(["run", "both.toml"]).expect(1, &["error: 1 of 1 gate was missed"]);
+    folder.run(["resume", "both.toml"]).expect(1, &["error: 1 of 1 gate was missed"]);
+}
+
+#[test]
+fn a_run_whose_metric_gets_no_better_ends_early() {
+    let text = pipeline(NUMBER).replace("on_undecided = \"drop\"", "on_undecided = \"zero\"\nmax_undecided = 1");
+    let evaluation = r#"
+[evaluations.sums]
+model = "policy"
+data = "rows.jsonl"
+columns = { prompt = "question", reference = "sum" }
+verify = "accuracy"
+max_tokens = 4
+"#;
+    let stop = "steps = 20\nearly_stop = { metric = \"updates\", patience = 3 }";
+    let folder = folder(&format!("{}{evaluation}", text.replace("steps = 2", stop)));
+    // The same number at each step: the first is the best, and three are no better.
+    folder.run(["run", "file.toml"]).expect(0, &["small: ends early, after 4 of 20 steps", "small: step 4: sums"]);
+    folder.run(["resume", "file.toml"]).expect(0, &["there is nothing to resume: the run has ended"]);
+    let metrics = lines(&folder.path("runs/small/0001/metrics.jsonl"));
+    assert!(metrics.iter().all(|line| line["step"].as_u64() <= Some(4)));
+    assert!(metrics.iter().any(|line| line["step"] == 4 && line["eval/sums/pass@1"].is_number()));
+}
+
+#[test]
 fn the_committed_schema_is_what_the_binary_prints() {
     let said = Folder::new().run(["schema"]);
     assert_eq!(said.code, Some(0));

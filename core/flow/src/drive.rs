@@ -10,10 +10,12 @@ use base::Group;
 use host::{Host, Spent};
 use record::{Checkpoint, Collected, Keep, Mark, PhaseFolder, RunFolder};
 use serde_json::json;
-use spec::{Pipeline, StageKind};
+use spec::{Gate, Pipeline, StageKind};
 
 use crate::error::Error;
+use crate::evaluate::Evaluation;
 use crate::executor::Done;
+use crate::gates::{self, Checked};
 use crate::metrics;
 use crate::observer::{Event, Observer};
 use crate::phase::Phase;
@@ -37,6 +39,8 @@ pub(crate) struct Position {
 pub(crate) struct Drive<'a> {
     pub run: &'a RunFolder,
     pub phases: &'a [Phase<'a>],
+    /// The gates of a recipe as a whole.
+    pub recipe_gates: &'a [Gate],
     pub host: &'a Host,
     pub observer: &'a dyn Observer,
     pub interrupt: &'a Interrupt,
@@ -61,7 +65,10 @@ impl Drive<'_> {
     pub fn go(&self, position: Position, first: Option<Ready<'_>>) -> Result<Outcome, Error> {
         self.observer.notice(&Event::Folder { path: self.run.path() });
         let folder = self.run.path().to_owned();
-        let result = self.phases_from(position, first);
+        let result = self.phases_from(position, first).and_then(|ended| {
+            let missed = if ended { self.gates(self.recipe_gates, "")? } else { None };
+            missed.map_or(Ok(ended), |missed| Err(Error::Finding(missed)))
+        });
         match &result {
             Ok(true) => self.run.events().append("finished", &[])?,
             Ok(false) => self.run.events().append("interrupted", &[])?,
@@ -128,13 +135,14 @@ impl Drive<'_> {
             self.warn(&current, note, note)?;
         }
         if checkpoint.is_none() {
-            let (numbers, seconds) = self.evaluate(&current, 0)?;
+            let due = |one: &Evaluation| one.is_due(0, steps);
+            let (numbers, seconds) = self.evaluate(&current, 0, due)?;
             if !numbers.is_empty() {
                 self.run.metrics().append(phase.name, 0, &numbers)?;
                 self.run.timing().append(phase.name, 0, &[("timing_s/evaluations", seconds)])?;
             }
             if steps == 0 {
-                self.commit(&current, &dag, 0, None)?;
+                self.end(&current, &dag, 0, None)?;
             }
         }
         while done < steps {
@@ -143,14 +151,60 @@ impl Drive<'_> {
             }
             let finding = self.step(&current, &dag, done)?;
             done += 1;
+            let stops = match &phase.pipeline.run.early_stop {
+                Some(stop) if done < steps => gates::stops(stop, phase.name, done, self.run.metrics())?,
+                _ => false,
+            };
+            if stops {
+                self.stop_early(&current, done)?;
+            }
+            if done == steps || stops {
+                self.end(&current, &dag, done, finding)?;
+                return Ok(true);
+            }
             if keep(phase.pipeline).is_due(done) || finding.is_some() || self.interrupt.requested() {
-                self.commit(&current, &dag, done, finding.as_deref())?;
+                self.commit(&current, &dag, done, false, finding.as_deref())?;
             }
             if let Some(finding) = finding {
                 return Err(Error::Finding(finding));
             }
         }
         Ok(true)
+    }
+
+    /// What is due at the end of a phase whose metric has not become better for a while.
+    fn stop_early(&self, current: &Current<'_>, done: u64) -> Result<(), Error> {
+        let (phase, steps) = (current.phase.name, current.phase.pipeline.run.steps);
+        self.run.events().append("stopped-early", &[("phase", json!(phase)), ("step", json!(done))])?;
+        self.observer.notice(&Event::StoppedEarly { phase, step: done, steps });
+        let last = |one: &Evaluation| one.spec.at_end && !one.is_due(done, steps);
+        let (numbers, seconds) = self.evaluate(current, done, last)?;
+        if !numbers.is_empty() {
+            self.run.metrics().append(phase, done, &numbers)?;
+            self.run.timing().append(phase, done, &[("timing_s/evaluations", seconds)])?;
+        }
+        Ok(())
+    }
+
+    /// The last commit of a phase, with what its gates found.
+    fn end(&self, current: &Current<'_>, dag: &Steps<'_>, done: u64, finding: Option<String>) -> Result<(), Error> {
+        let missed = self.gates(&current.phase.pipeline.gates, current.phase.name)?;
+        let finding = finding.or(missed);
+        self.commit(current, dag, done, true, finding.as_deref())?;
+        finding.map_or(Ok(()), |finding| Err(Error::Finding(finding)))
+    }
+
+    /// Looks at gates and tells what each found; what to say if one was missed.
+    pub fn gates(&self, gates: &[Gate], phase: &str) -> Result<Option<String>, Error> {
+        let mut missed = 0;
+        for gate in gates {
+            let Checked { passed, text, fields } = gates::check(gate, phase, self.run.metrics())?;
+            self.run.events().append("gate", &fields)?;
+            self.observer.notice(&Event::Gate { passed, text: &text });
+            missed += usize::from(!passed);
+        }
+        let plural = if gates.len() == 1 { "gate was" } else { "gates were" };
+        Ok((missed > 0).then(|| format!("{missed} of {} {plural} missed", gates.len())))
     }
 
     /// Runs the step after `done` steps and writes what came of it; gives the rule of the file that it broke, if any.
@@ -207,26 +261,30 @@ impl Drive<'_> {
                 collected.append(&work.collected())?;
             }
         }
-        let (evaluated, evaluation_seconds) = self.evaluate(current, step)?;
+        let steps = current.phase.pipeline.run.steps;
+        let due = |one: &Evaluation| one.is_due(step, steps);
+        let (evaluated, evaluation_seconds) = self.evaluate(current, step, due)?;
         if !evaluated.is_empty() {
             timing.push(("timing_s/evaluations".to_owned(), evaluation_seconds));
         }
         numbers.extend(evaluated);
         self.run.metrics().append(phase, step, &numbers)?;
         self.run.timing().append(phase, step, &timing)?;
-        let steps = current.phase.pipeline.run.steps;
         self.observer.notice(&Event::Step { phase, step, steps, metrics: &numbers, seconds });
         Ok(finding)
     }
 
     /// Runs the evaluations that are due after `step` steps; their numbers, and the seconds that they took.
-    fn evaluate(&self, current: &Current<'_>, step: u64) -> Result<(Numbers, f64), Error> {
+    fn evaluate(
+        &self,
+        current: &Current<'_>,
+        step: u64,
+        due: impl Fn(&Evaluation) -> bool,
+    ) -> Result<(Numbers, f64), Error> {
         let started = Instant::now();
         let phase = current.phase.name;
         let mut numbers = Numbers::new();
-        for evaluation in
-            current.ready.evaluations.iter().filter(|one| one.is_due(step, current.phase.pipeline.run.steps))
-        {
+        for evaluation in current.ready.evaluations.iter().filter(|one| due(one)) {
             let name = &evaluation.name;
             let evaluated = evaluation.run(step).map_err(|cause| Error::Stage {
                 stage: format!("evaluation {name}"),
@@ -263,9 +321,15 @@ impl Drive<'_> {
     }
 
     /// Makes everything up to `done` steps durable, and the finding that ends the run, if one does.
-    fn commit(&self, current: &Current<'_>, dag: &Steps<'_>, done: u64, finding: Option<&str>) -> Result<(), Error> {
+    fn commit(
+        &self,
+        current: &Current<'_>,
+        dag: &Steps<'_>,
+        done: u64,
+        finished: bool,
+        finding: Option<&str>,
+    ) -> Result<(), Error> {
         let pipeline = current.phase.pipeline;
-        let finished = done == pipeline.run.steps;
         if finished {
             for collected in current.collected.iter().flatten() {
                 collected.finish()?;
@@ -275,7 +339,7 @@ impl Drive<'_> {
         let state = json!({ "finished": finished, "weights_version": version, "finding": finding });
         current.folder.checkpoints().write(done, keep(pipeline), &state, |folder| {
             current.save(folder)?;
-            dag.save(folder)
+            if finished { Ok(()) } else { dag.save(folder) }
         })?;
         self.observer.notice(&Event::Committed { phase: current.phase.name, step: done });
         Ok(())

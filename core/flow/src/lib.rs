@@ -17,6 +17,7 @@ mod error;
 mod evaluate;
 mod executor;
 mod feed;
+mod gates;
 mod memory;
 mod metrics;
 mod observer;

@@ -41,6 +41,15 @@ pub enum Event<'a> {
         /// Seconds it took.
         seconds: f64,
     },
+    /// A phase ends before its last step: the metric that it watches has not become better for a while.
+    StoppedEarly {
+        /// The phase.
+        phase: &'a str,
+        /// Steps that are done.
+        step: u64,
+        /// Steps that it would have had.
+        steps: u64,
+    },
     /// An evaluation ended.
     Evaluated {
         /// The phase.
@@ -65,6 +74,13 @@ pub enum Event<'a> {
         phase: &'a str,
         /// The commit's step; 0 for the start of the phase.
         to: u64,
+    },
+    /// A gate was looked at.
+    Gate {
+        /// Whether it was passed.
+        passed: bool,
+        /// What it says, and what was found.
+        text: &'a str,
     },
     /// Something deserves a look.
     Warning {

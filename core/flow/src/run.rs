@@ -118,6 +118,14 @@ fn fit<'a>(job: &Job<'a>) -> Result<Fit<'a>, Error> {
     Ok(Fit { phases, host, resolved })
 }
 
+/// The gates of a recipe; a pipeline's are looked at when its phase ends.
+fn recipe_gates(document: &Document) -> &[spec::Gate] {
+    match document {
+        Document::Pipeline(_) => &[],
+        Document::Recipe(recipe) => &recipe.gates,
+    }
+}
+
 fn place(document: &Document) -> (&Path, &str) {
     match document {
         Document::Pipeline(pipeline) => (&pipeline.run.dir, &pipeline.name),
@@ -145,7 +153,8 @@ pub fn run(job: &Job<'_>, observer: &dyn Observer, interrupt: &Interrupt) -> Res
         STARTED,
         &[("folder", json!(folder)), ("file", json!(job.file)), ("overrides", json!(job.overrides))],
     )?;
-    let drive = Drive { run: &run, phases: &phases, host: &host, observer, interrupt };
+    let recipe_gates = recipe_gates(job.document);
+    let drive = Drive { run: &run, phases: &phases, recipe_gates, host: &host, observer, interrupt };
     drive.go(Position::default(), first)
 }
 
@@ -170,9 +179,14 @@ pub fn resume(job: &Job<'_>, folder: &Path, observer: &dyn Observer, interrupt: 
     let Fit { phases, host, resolved } = fit(job)?;
     run.require(&resolved)?;
     let position = locate(&run, &phases, observer)?;
+    let recipe_gates = recipe_gates(job.document);
     if position.phase == phases.len() {
         observer.notice(&Event::Folder { path: run.path() });
         observer.notice(&Event::Warning { message: "there is nothing to resume: the run has ended" });
+        let drive = Drive { run: &run, phases: &phases, recipe_gates, host: &host, observer, interrupt };
+        if let Some(missed) = drive.gates(recipe_gates, "")? {
+            return Err(Error::Finding(missed));
+        }
         return Ok(Outcome::Finished { folder: run.path().to_owned() });
     }
     let mark = position.mark.clone();
@@ -185,7 +199,7 @@ pub fn resume(job: &Job<'_>, folder: &Path, observer: &dyn Observer, interrupt: 
     let phase = phases[position.phase].name;
     run.events().append("rewound", &[("phase", json!(phase)), ("to", json!(to))])?;
     observer.notice(&Event::Rewound { phase, to });
-    let drive = Drive { run: &run, phases: &phases, host: &host, observer, interrupt };
+    let drive = Drive { run: &run, phases: &phases, recipe_gates, host: &host, observer, interrupt };
     drive.go(position, None)
 }
 

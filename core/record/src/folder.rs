@@ -345,6 +345,14 @@ impl Metrics {
         }
         hold(&self.lines).append(&format!("{}\n", Value::Object(line)))
     }
+
+    /// The steps at which a number was appended in a phase, and what it was, in order.
+    pub fn of(&self, phase: &str, name: &str) -> Result<Vec<(u64, f64)>> {
+        let content = hold(&self.lines).read()?;
+        let lines = content.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice::<Value>(line).ok());
+        let of = |line: Value| Some((line["step"].as_u64()?, line[name].as_f64()?));
+        Ok(lines.filter(|line| line["phase"] == phase).filter_map(of).collect())
+    }
 }
 
 /// Refuses a file that is not as a mark recorded it.

@@ -11,10 +11,10 @@ use crate::fields::{Fields, Kind, Need, stage_type};
 use crate::files::SET;
 use crate::tree::{Entry, Node, Table, Value, parse_value};
 use crate::types::{
-    AdvantageScale, Checkpoints, Clip, Collect, Columns, Condition, Dataset, Device, DropRule, Dtype, Evaluation, Feed,
-    Filter, Generate, Grpo, Kl, Learning, LearningRate, Lora, LossMean, Model, ModelSource, OnUndecided, Optimizer,
-    Order, Origin, Pipeline, Plugin, PluginConfig, PluginSource, Questions, Refill, Reward, RewardRule, Run, Sample,
-    Sampling, Schedule, Sft, Source, Stage, StageKind, StopToken, Verify,
+    AdvantageScale, Checkpoints, Clip, Collect, Columns, Condition, Dataset, Device, DropRule, Dtype, EarlyStop,
+    Evaluation, Feed, Filter, Gate, Generate, Grpo, Kl, Learning, LearningRate, Lora, LossMean, Model, ModelSource,
+    Moment, OnUndecided, Optimizer, Order, Origin, Over, Pipeline, Plugin, PluginConfig, PluginSource, Questions,
+    Refill, Reward, RewardRule, Run, Sample, Sampling, Schedule, Sft, Source, Stage, StageKind, StopToken, Verify,
 };
 
 /// Puts the default of each absent key into a checked document. Default paths are relative to the working folder, as if
@@ -83,7 +83,36 @@ pub(crate) fn pipeline(root: &Node) -> Option<Pipeline> {
         plugins: map(root, "plugins", |entry| plugin(&entry.node))?,
         stages: map(root, "stages", stage)?,
         evaluations: map(root, "evaluations", |entry| evaluation(&entry.node))?,
+        gates: gates(root)?,
     })
+}
+
+/// The gates of a pipeline or a recipe.
+pub(crate) fn gates(root: &Node) -> Option<Vec<Gate>> {
+    list(root, "gates", |node| {
+        let metric = string(node, "metric")?;
+        let over = match node.get("over") {
+            Some(over) => Some(Over {
+                phase: string(over, "phase").or(string(node, "phase")),
+                metric: string(over, "metric").unwrap_or_else(|| metric.clone()),
+                at: moment(over)?,
+            }),
+            None => None,
+        };
+        Some(Gate {
+            claim: string(node, "claim"),
+            phase: string(node, "phase"),
+            metric,
+            at: moment(node)?,
+            over,
+            at_least: number(node, "at_least"),
+            at_most: number(node, "at_most"),
+        })
+    })
+}
+
+fn moment(node: &Node) -> Option<Moment> {
+    Some(if node.text("at")? == "start" { Moment::Start } else { Moment::End })
 }
 
 /// What an `init` or an element of `data` names.
@@ -101,6 +130,15 @@ fn run(node: &Node) -> Option<Run> {
         steps: natural(node, "steps").unwrap_or(0),
         threads: count(node, "threads"),
         checkpoint: Checkpoints { every: natural(checkpoint, "every")?, keep: count(checkpoint, "keep")? },
+        early_stop: match node.get("early_stop") {
+            Some(stop) => Some(EarlyStop {
+                metric: string(stop, "metric")?,
+                minimise: stop.text("goal")? == "min",
+                margin: number(stop, "margin")?,
+                patience: count(stop, "patience")?,
+            }),
+            None => None,
+        },
     })
 }
 

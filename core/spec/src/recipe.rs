@@ -6,7 +6,7 @@ use base::Diagnostic;
 use indexmap::IndexMap;
 
 use crate::files::{Files, SET};
-use crate::rules::Dag;
+use crate::rules::{Dag, gates};
 use crate::suggest::{list, nearest};
 use crate::tree::{Node, Table};
 use crate::types::{Phase, Recipe};
@@ -33,6 +33,8 @@ pub(crate) fn read(root: &Node, files: &mut Files, findings: &mut Vec<Diagnostic
         }
         parts.push(Part { name, root: pipeline });
     }
+    let phase_of = |name: &str| parts.iter().find(|part| part.name == name);
+    gates::check_recipe(root, &names, |name| phase_of(name).and_then(|part| part.root.as_ref()), findings);
     if findings.iter().any(Diagnostic::is_error) {
         return None;
     }
@@ -191,5 +193,6 @@ fn typed(root: &Node, phases: &[Node], parts: Vec<Part>) -> Option<Recipe> {
             data: data.collect::<Option<IndexMap<_, _>>>()?,
         });
     }
-    Some(Recipe { file: root.span.file.clone(), name: root.text("name")?.to_owned(), seed, dir, phases: typed })
+    let (name, gates) = (root.text("name")?.to_owned(), lower::gates(&root)?);
+    Some(Recipe { file: root.span.file.clone(), name, seed, dir, phases: typed, gates })
 }

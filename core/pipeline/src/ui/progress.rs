@@ -78,6 +78,9 @@ impl Observer for Progress {
                     }
                 });
             }
+            Event::StoppedEarly { phase, step, steps } => {
+                self.line(&format!("{phase}: ends early, after {step} of {steps} steps"));
+            }
             Event::Evaluated { phase, step, name, metrics } => {
                 let prefix = format!("eval/{name}/");
                 let parts: Vec<String> = metrics
@@ -92,6 +95,9 @@ impl Observer for Progress {
             }
             Event::Rewound { phase, to } => {
                 self.line(&format!("resuming: {phase} goes on from its checkpoint of step {to}"));
+            }
+            Event::Gate { passed, text } => {
+                self.line(&format!("gate {}: {text}", if *passed { "passed" } else { "missed" }));
             }
             Event::Warning { message } => self.line(&format!("warning: {message}")),
         }

@@ -1,7 +1,7 @@
 //! The tables around the stages.
 
 use super::{
-    Bounds, COUNT, Choice, Fields, Kind, ROWS, Rule, choice, default, optional, required,
+    Bounds, COUNT, Choice, Field, Fields, Kind, ROWS, Rule, choice, default, optional, required,
     stages::{COLUMNS, FIELDS_CONFIG, MIN_P, REPETITION_PENALTY, STOP, STOP_TOKENS, SYSTEM, TEMPLATE, TOP_K, TOP_P},
 };
 
@@ -31,6 +31,95 @@ pub(crate) static PIPELINE: Fields = Fields {
             "{}",
             "Evaluations by name; they run beside the DAG.",
         ),
+        default("gates", Kind::List(&Kind::Table(&GATE), 0), "[]", GATES),
+    ],
+    rules: &[],
+};
+
+const GATES: &str = "Bounds on metrics, looked at in the end. A run that misses one ends with exit code 1.";
+
+const METRIC: &str = "The metric, as `metrics.jsonl` names it: `eval/sums/pass@1`.";
+const CLAIM: Field = optional("claim", Kind::Text, "What it shows, in words.");
+const AT: Field = default(
+    "at",
+    Kind::Choice(&[choice("end", "The last time that it was logged."), choice("start", "The first time.")]),
+    "\"end\"",
+    "Which of its values counts.",
+);
+const AT_LEAST: Field = optional("at_least", Kind::Number(Bounds::ANY), "The least that it may be.");
+const AT_MOST: Field = optional("at_most", Kind::Number(Bounds::ANY), "The most that it may be.");
+const OVER: &str = "What is subtracted before the bounds are looked at: by how much the metric is above another.";
+
+static GATE: Fields = Fields {
+    name: "gate",
+    doc: "A bound on a metric.",
+    fields: &[
+        CLAIM,
+        required("metric", Kind::Text, METRIC),
+        AT,
+        optional("over", Kind::Table(&GATE_OVER), OVER),
+        AT_LEAST,
+        AT_MOST,
+    ],
+    rules: &[Rule::AtLeastOne(&["at_least", "at_most"])],
+};
+
+static GATE_OVER: Fields = Fields {
+    name: "gate-over",
+    doc: "The metric that a gate's own is held against.",
+    fields: &[optional("metric", Kind::Text, "The other metric; the gate's own if absent."), AT],
+    rules: &[],
+};
+
+/// One of a recipe's gates.
+static RECIPE_GATE: Fields = Fields {
+    name: "recipe-gate",
+    doc: "A bound on a metric of a phase.",
+    fields: &[
+        CLAIM,
+        required("phase", Kind::Reference("phase"), "The phase that logs the metric."),
+        required("metric", Kind::Text, METRIC),
+        AT,
+        optional("over", Kind::Table(&RECIPE_GATE_OVER), OVER),
+        AT_LEAST,
+        AT_MOST,
+    ],
+    rules: &[Rule::AtLeastOne(&["at_least", "at_most"])],
+};
+
+static RECIPE_GATE_OVER: Fields = Fields {
+    name: "recipe-gate-over",
+    doc: "The metric that a gate's own is held against.",
+    fields: &[
+        optional("phase", Kind::Reference("phase"), "The phase that logs it; the gate's own if absent."),
+        optional("metric", Kind::Text, "The other metric; the gate's own if absent."),
+        AT,
+    ],
+    rules: &[],
+};
+
+static EARLY_STOP: Fields = Fields {
+    name: "early-stop",
+    doc: "When a run ends before its last step: a metric has not become better for a while.",
+    fields: &[
+        required("metric", Kind::Text, METRIC),
+        default(
+            "goal",
+            Kind::Choice(&[choice("max", "More is better."), choice("min", "Less is better.")]),
+            "\"max\"",
+            "Which way is better.",
+        ),
+        default(
+            "margin",
+            Kind::Number(Bounds::NOT_NEGATIVE),
+            "0.0",
+            "By how much it must be better than the best before to count.",
+        ),
+        required(
+            "patience",
+            COUNT,
+            "Values in a row that are no better, after which the run ends, with the weights it has then.",
+        ),
     ],
     rules: &[],
 };
@@ -53,6 +142,7 @@ static RUN: Fields = Fields {
             "Threads of the compute pool; the number of processors if absent. Changes no number.",
         ),
         default("checkpoint", Kind::Table(&CHECKPOINT), "{}", "When state becomes durable. The last step always does."),
+        optional("early_stop", Kind::Table(&EARLY_STOP), "When the run ends before its last step; never if absent."),
     ],
     rules: &[],
 };
@@ -271,6 +361,7 @@ pub(crate) static RECIPE: Fields = Fields {
         ),
         default("run", Kind::Table(&RECIPE_RUN), "{}", "Where to."),
         required("phases", Kind::List(&Kind::Table(&PHASE), 1), "The phases in order."),
+        default("gates", Kind::List(&Kind::Table(&RECIPE_GATE), 0), "[]", GATES),
     ],
     rules: &[],
 };

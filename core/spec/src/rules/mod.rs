@@ -3,6 +3,7 @@
 //! The rules look at the tree, not at types, so that they also run over the sound parts of a file in which others are
 //! not; what a rule needs and does not find, the structure check has reported.
 
+pub(crate) mod gates;
 mod graph;
 mod learning;
 pub(crate) mod names;
@@ -21,6 +22,7 @@ pub(crate) fn check(root: &Node, findings: &mut Vec<Diagnostic>) {
     names::check(&dag, findings);
     graph::check(&dag, findings);
     learning::check(&dag, findings);
+    gates::check(root, findings);
     rounds::check(&dag, findings);
     sources::check(&dag, findings);
 }

@@ -38,6 +38,8 @@ pub struct Recipe {
     pub dir: PathBuf,
     /// The phases in order.
     pub phases: Vec<Phase>,
+    /// What its metrics must come to, once all phases have ended.
+    pub gates: Vec<Gate>,
 }
 
 /// One phase of a recipe.
@@ -82,6 +84,61 @@ pub struct Pipeline {
     pub stages: IndexMap<String, Stage>,
     /// Evaluations by name, in the order of the file.
     pub evaluations: IndexMap<String, Evaluation>,
+    /// What its metrics must come to, once its last step is done.
+    pub gates: Vec<Gate>,
+}
+
+/// One of `[[gates]]`: a bound on a metric. A run that misses one has ended, and its exit code is 1.
+#[derive(Clone, Debug, Serialize)]
+pub struct Gate {
+    /// What it shows, in words.
+    pub claim: Option<String>,
+    /// The phase of a recipe.
+    pub phase: Option<String>,
+    /// The metric.
+    pub metric: String,
+    /// Its last value, or its first.
+    pub at: Moment,
+    /// Another metric, which is subtracted.
+    pub over: Option<Over>,
+    /// The least that it may be.
+    pub at_least: Option<f64>,
+    /// The most that it may be.
+    pub at_most: Option<f64>,
+}
+
+/// `over = { phase, metric, at }`: each is the gate's own if absent.
+#[derive(Clone, Debug, Serialize)]
+pub struct Over {
+    /// The phase of a recipe.
+    pub phase: Option<String>,
+    /// The metric.
+    pub metric: String,
+    /// Its last value, or its first.
+    pub at: Moment,
+}
+
+/// When a metric is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Moment {
+    /// The first time that it was logged.
+    Start,
+    /// The last time.
+    End,
+}
+
+/// `early_stop = { metric, goal, margin, patience }`.
+#[derive(Clone, Debug, Serialize)]
+pub struct EarlyStop {
+    /// The metric, looked at whenever it is logged.
+    pub metric: String,
+    /// Whether less of it is better.
+    pub minimise: bool,
+    /// By how much it must be better than the best before to count.
+    pub margin: f64,
+    /// Values in a row that are no better, after which the run ends.
+    pub patience: usize,
 }
 
 /// `[run]`.
@@ -95,6 +152,8 @@ pub struct Run {
     pub threads: Option<usize>,
     /// When state becomes durable. The last step always does.
     pub checkpoint: Checkpoints,
+    /// When the run ends before its last step.
+    pub early_stop: Option<EarlyStop>,
 }
 
 /// `checkpoint = { every, keep }`.
