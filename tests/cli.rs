@@ -360,6 +360,59 @@ fn a_model_is_tuned_on_the_completions_that_were_kept() {
     assert!(run.join("rollouts/step-000002.parquet").is_file());
 }
 
+/// A pipeline that imitates rows.jsonl, whose first column is named by `key`.
+fn imitation(key: &str) -> String {
+    let text = pipeline(NUMBER);
+    let head = &text[..text.find("[plugins.judge]").expect("it has a plugin")];
+    format!(
+        r#"{head}
+[stages.rows]
+type = "dataset"
+sources = [{{ name = "rows", path = "rows.jsonl", columns = {{ {key} = "it" }} }}]
+prompts_per_step = 2
+
+[stages.imitate]
+type = "sft"
+inputs = ["rows"]
+model = "policy"
+optimizer = {{ learning_rate = 1e-3 }}
+"#
+    )
+}
+
+#[test]
+fn whole_conversations_and_texts_are_learned() {
+    let said = |turns: &[(&str, &str)]| {
+        let turns: Vec<String> =
+            turns.iter().map(|(role, text)| format!(r#"{{"role":"{role}","content":"{text}"}}"#)).collect();
+        format!("{{\"it\":[{}]}}\n", turns.join(","))
+    };
+    let conversation = &[("user", "1+2=?"), ("assistant", "3"), ("user", "10+7=?"), ("assistant", "17")];
+    let folder = Folder::new();
+    let template = root().join("pipelines/quickstart/chat_template.jinja");
+    let template = format!("tokenizer.json\", chat_template = {template:?} }}");
+    folder.write("file.toml", imitation("conversation").replace("tokenizer.json\" }", &template));
+    folder.write("rows.jsonl", format!("{}{}", said(conversation), said(&conversation[..2])));
+    folder.run(["run", "file.toml"]).expect(0, &["loss"]);
+    // Each answer with its end: 1 + 1 and 2 + 1 tokens of the first row, 1 + 1 of the second.
+    let targets = |run: &str| lines(&folder.path(run))[0]["num_targets"].as_f64();
+    assert_eq!(targets("runs/small/0001/metrics.jsonl"), Some(7.0));
+
+    for (turns, why) in [
+        (&conversation[..1], "has no turn of the assistant to learn"),
+        (&[("user", "1"), ("assistant", "")][..], "has an empty turn of the assistant"),
+    ] {
+        folder.write("rows.jsonl", format!("{}{}", said(conversation), said(turns)));
+        folder.run(["run", "file.toml"]).expect(1, &["rows.jsonl:2: ", why]);
+    }
+
+    folder.write("file.toml", imitation("text"));
+    folder.write("rows.jsonl", "{\"it\":\"1+2=3\"}\n{\"it\":\"9\"}\n");
+    folder.run(["run", "file.toml"]).expect(0, &["loss"]);
+    // All but the first token, and the end: 5 and 1.
+    assert_eq!(targets("runs/small/0002/metrics.jsonl"), Some(6.0));
+}
+
 #[test]
 fn a_condition_drops_what_it_is_false_for_and_is_checked_in_its_place() {
     let (before, _) =

@@ -59,6 +59,7 @@ fn group(line: &[u8], source: &Arc<str>, index: u64) -> Result<Group, Wrong> {
         tokens: Vec::new(),
         reference: row.reference,
         response: None,
+        learned: Vec::new(),
         fields: row.fields,
     };
     Ok(Group {

@@ -1,5 +1,6 @@
 //! What flows along the edges of a pipeline: prompts, and groups of completions.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,8 @@ pub struct Prompt {
     pub reference: Option<String>,
     /// The text to imitate, where the row has one (supervised fine-tuning).
     pub response: Option<String>,
+    /// Where the parts to imitate lie among `tokens`, if the row is a whole conversation or text (supervised fine-tuning).
+    pub learned: Vec<Range<usize>>,
     /// Further columns that the source names; what is no string is compact JSON.
     pub fields: Vec<(String, String)>,
 }

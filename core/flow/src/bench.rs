@@ -74,6 +74,7 @@ impl Bench {
             tokens: self.tokens(index as u32, self.sizes.prompt),
             reference: None,
             response: None,
+            learned: Vec::new(),
             fields: Vec::new(),
         };
         Request { prompt: Arc::new(prompt), index: index as u64, completions }

@@ -176,7 +176,7 @@ fn check_collected_columns(collecting: &Phase<'_>, source: &spec::Source, findin
             _ => {}
         }
     }
-    let Columns { prompt, reference, response, fields } = &source.columns;
+    let Columns { prompt, reference, response, fields, .. } = &source.columns;
     let wanted = std::iter::once(prompt).chain(reference).chain(response).chain(fields);
     for column in wanted.filter(|column| !known.contains(&column.as_str())) {
         let message = format!("the phase `{}` collects no column `{column}`", collecting.name);

@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use base::{Context, Message, Prompt, RngKey, Row};
 use host::Configured;
-use model::{ChatTemplate, Model, Tokenizer};
+use model::{Model, Tokenizer};
 use record::dataset::Rows;
-use spec::{Columns, Feed as FeedSpec, Order};
+use spec::{Columns, Feed as FeedSpec, Order, Shape};
 
 use crate::error::Error;
+use crate::render::Renderer;
 
 /// A source stage, ready to deal out the rows of any step.
 pub(crate) struct Feed {
@@ -37,6 +38,7 @@ pub(crate) enum Dealer {
 pub(crate) struct Source {
     pub name: Arc<str>,
     pub weight: f64,
+    pub shape: Shape,
     pub rows: Vec<Row>,
 }
 
@@ -68,14 +70,14 @@ impl Feed {
                 let rows = rows_between(generator, step, self.key, first..first + self.rows_per_step as u64)?;
                 rows.into_iter()
                     .enumerate()
-                    .map(|(i, row)| self.prompt(first + i as u64, self.name.clone(), row))
+                    .map(|(i, row)| self.renderer.prompt(&self.tokenizer, first + i as u64, self.name.clone(), row))
                     .collect()
             }
             Dealer::Rows(sources) => {
                 let mut orders = BTreeMap::new();
                 let mut prompts = Vec::with_capacity(self.rows_per_step);
                 for (source, draw) in deal(sources, first, self.rows_per_step) {
-                    let Source { name, rows, .. } = &sources[source];
+                    let Source { name, rows, shape, .. } = &sources[source];
                     let (epoch, position) = (draw / rows.len() as u64, (draw % rows.len() as u64) as usize);
                     let row = match self.order {
                         Order::Sequential => position,
@@ -84,15 +86,12 @@ impl Feed {
                             .or_insert_with(|| self.key.derive(name).permutation(epoch as u32, rows.len()))[position],
                     };
                     let before: usize = sources[..source].iter().map(|source| source.rows.len()).sum();
-                    prompts.push(self.prompt((before + row) as u64, name.clone(), rows[row].clone())?);
+                    let (id, row) = ((before + row) as u64, rows[row].clone());
+                    prompts.push(self.renderer.shaped(&self.tokenizer, id, name.clone(), row, *shape)?);
                 }
                 Ok(prompts)
             }
         }
-    }
-
-    fn prompt(&self, id: u64, source: Arc<str>, row: Row) -> Result<Arc<Prompt>, Error> {
-        self.renderer.prompt(&self.tokenizer, id, source, row)
     }
 }
 
@@ -132,68 +131,6 @@ fn deal(sources: &[Source], first: u64, count: usize) -> Vec<(usize, u64)> {
         given[most] += 1;
     }
     dealt
-}
-
-/// Turns a conversation into the text that a model is given.
-pub(crate) struct Renderer {
-    template: Option<ChatTemplate>,
-    system: Option<String>,
-    specials: (String, String),
-}
-
-impl Renderer {
-    /// `template` is the name of a known template or the path of a Jinja file; the model's own if absent.
-    pub fn new(template: Option<&str>, system: Option<&str>, model: &Model) -> Result<Self, Error> {
-        let source = match template {
-            None => model.chat_template().map(str::to_owned),
-            Some(name) => Some(match ChatTemplate::named(name) {
-                Some(source) => source.to_owned(),
-                None => std::fs::read_to_string(name).map_err(|error| {
-                    Error::Model(format!(
-                        "failed to read the chat template `{name}`: {error}; give the path of a Jinja file or one of {}",
-                        ChatTemplate::names().join(", ")
-                    ))
-                })?,
-            }),
-        };
-        let template = source.map(|source| ChatTemplate::new(&source)).transpose().map_err(Error::model)?;
-        Ok(Self { template, system: system.map(str::to_owned), specials: model.special_texts() })
-    }
-
-    pub fn prompt(&self, tokenizer: &Tokenizer, id: u64, source: Arc<str>, row: Row) -> Result<Arc<Prompt>, Error> {
-        let mut messages = row.prompt;
-        if let Some(system) = &self.system {
-            messages.insert(0, Message { role: "system".into(), content: system.clone() });
-        }
-        let text = match &self.template {
-            Some(template) => {
-                let (bos, eos) = &self.specials;
-                template.render(&messages, true, bos, eos).map_err(Error::model)?
-            }
-            None => messages.iter().map(|message| message.content.as_str()).collect(),
-        };
-        let tokens = tokenizer.encode(&text).map_err(Error::model)?;
-        if tokens.is_empty() {
-            return Err(Error::Finding(format!(
-                "row {id} of `{source}` makes an empty prompt: a model needs at least one token to go on from"
-            )));
-        }
-        let mut fields = row.fields;
-        let response = fields.iter().position(|(name, _)| name == "response").map(|i| fields.remove(i).1);
-        Ok(Arc::new(Prompt { id, source, messages, text, tokens, reference: row.reference, response, fields }))
-    }
-}
-
-/// Whether a model can read a row's prompt, and its response if it has one, with room for a token more.
-pub(crate) fn fits(renderer: &Renderer, model: &Model, row: &Row) -> Result<(), Error> {
-    let prompt = renderer.prompt(&model.tokenizer, 0, "".into(), row.clone())?;
-    let response = prompt.response.as_deref().map_or(Ok(Vec::new()), |text| model.tokenizer.encode(text));
-    let (length, context) = (prompt.tokens.len() + response.map_err(Error::model)?.len(), model.context());
-    if length < context {
-        return Ok(());
-    }
-    let what = if prompt.response.is_some() { "prompt and response have" } else { "prompt has" };
-    Err(Error::Finding(format!("its {what} {length} tokens, and the model reads at most {context}, an end included")))
 }
 
 /// The rows of a file, by the columns that the pipeline file names. `fits` may refuse a row.
@@ -251,7 +188,7 @@ mod tests {
 
     #[test]
     fn places_are_dealt_by_weight_and_do_not_depend_on_where_a_step_begins() {
-        let source = |name: &str, weight| Source { name: name.into(), weight, rows: Vec::new() };
+        let source = |name: &str, weight| Source { name: name.into(), weight, shape: Shape::Prompt, rows: Vec::new() };
         let sources = [source("math", 3.0), source("code", 1.0)];
         let whole = deal(&sources, 0, 400);
         assert_eq!(whole.iter().filter(|(source, _)| *source == 0).count(), 300);

@@ -25,6 +25,7 @@ mod phase;
 mod plan;
 mod plugins;
 mod ready;
+mod render;
 mod run;
 mod stages;
 mod steps;

@@ -8,17 +8,18 @@ use candle_core::{DType, Device};
 use host::{Configured, Host, World};
 use indexmap::IndexMap;
 use model::Model;
-use spec::{ModelSource, Origin, Pipeline, PluginConfig, Questions, RewardRule, Schedule, StageKind};
+use spec::{ModelSource, Origin, Pipeline, PluginConfig, Questions, RewardRule, Schedule, Shape, StageKind};
 
 use crate::environment::{condition, read_rows};
 use crate::error::Error;
 use crate::evaluate::Evaluation;
 use crate::executor::Work;
-use crate::feed::{Dealer, Feed, Renderer, Source, fits, rows_between};
+use crate::feed::{Dealer, Feed, Source, rows_between};
 use crate::memory;
 use crate::phase::Phase;
 use crate::plan::{Node, Plan, initialised_model, trained_model};
 use crate::plugins::Plugins;
+use crate::render::{Renderer, fits};
 use crate::stages::collect::CollectStage;
 use crate::stages::filter::FilterStage;
 use crate::stages::grpo::{GrpoStage, Reference};
@@ -191,10 +192,12 @@ impl Builder<'_, '_> {
         let renderer = Renderer::new(dataset.feed.template.as_deref(), dataset.feed.system.as_deref(), &model)?;
         let read = |source: &spec::Source| {
             let path = self.takeover.data.get(name).unwrap_or(&source.path);
-            let rows = read_rows(path, &source.columns, None, &source.span, &|row| fits(&renderer, &model, row));
+            let shape = source.columns.shape;
+            let rows = read_rows(path, &source.columns, None, &source.span, &|row| fits(&renderer, &model, row, shape));
             Ok(Source {
                 name: source.name.as_str().into(),
                 weight: source.weight,
+                shape,
                 rows: rows.map_err(Error::Environment)?,
             })
         };
@@ -207,7 +210,7 @@ impl Builder<'_, '_> {
         let dealer = match generate.count {
             Some(count) => {
                 let rows = rows_between(&plugin, 0, key, 0..count)?;
-                Dealer::Rows(vec![Source { name: name.into(), weight: 1.0, rows }])
+                Dealer::Rows(vec![Source { name: name.into(), weight: 1.0, shape: Shape::Prompt, rows }])
             }
             None => Dealer::Endless(plugin),
         };
@@ -272,7 +275,7 @@ impl Builder<'_, '_> {
         require_room(name, evaluation.max_tokens, &model, span)?;
         let rows = match &evaluation.questions {
             Questions::File { path, columns, limit, span } => {
-                read_rows(path, columns, *limit, span, &|row| fits(&renderer, &model, row))
+                read_rows(path, columns, *limit, span, &|row| fits(&renderer, &model, row, Shape::Prompt))
                     .map_err(Error::Environment)?
             }
             Questions::Plugin { plugin, config, count } => {

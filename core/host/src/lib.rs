@@ -340,6 +340,7 @@ mod tests {
             tokens: Vec::new(),
             reference: None,
             response: None,
+            learned: Vec::new(),
             fields: Vec::new(),
         };
         Group {

@@ -56,6 +56,7 @@ fn sampling(bencher: Bencher<'_, '_>) {
             tokens: prompt(&model, i),
             reference: None,
             response: None,
+            learned: Vec::new(),
             fields: Vec::new(),
         };
         Request { prompt: Arc::new(prompt), index: i as u64, completions: COMPLETIONS }

@@ -295,6 +295,7 @@ impl Comparison<'_> {
                 tokens: tokens.clone(),
                 reference: None,
                 response: None,
+                learned: Vec::new(),
                 fields: Vec::new(),
             }),
             index: i as u64,

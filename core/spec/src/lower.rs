@@ -14,7 +14,8 @@ use crate::types::{
     AdvantageScale, Checkpoints, Clip, Collect, Columns, Condition, Dataset, Device, DropRule, Dtype, EarlyStop,
     Evaluation, Feed, Filter, Gate, Generate, Grpo, Kl, Learning, LearningRate, Lora, LossMean, Model, ModelSource,
     Moment, OnUndecided, Optimizer, Order, Origin, Over, Pipeline, Plugin, PluginConfig, PluginSource, Questions,
-    Refill, Reward, RewardRule, Run, Sample, Sampling, Schedule, Sft, Source, Stage, StageKind, StopToken, Verify,
+    Refill, Reward, RewardRule, Run, Sample, Sampling, Schedule, Sft, Shape, Source, Stage, StageKind, StopToken,
+    Verify,
 };
 
 /// Puts the default of each absent key into a checked document. Default paths are relative to the working folder, as if
@@ -295,8 +296,13 @@ fn source(node: &Node) -> Option<Source> {
 }
 
 fn columns(node: &Node) -> Option<Columns> {
+    let named = |key: &str, shape| string(node, key).map(|column| (column, shape));
+    let (prompt, shape) = named("prompt", Shape::Prompt)
+        .or_else(|| named("conversation", Shape::Conversation))
+        .or_else(|| named("text", Shape::Text))?;
     Some(Columns {
-        prompt: string(node, "prompt")?,
+        prompt,
+        shape,
         reference: string(node, "reference"),
         response: string(node, "response"),
         fields: list(node, "fields", |item| item.as_text().map(str::to_owned))?,

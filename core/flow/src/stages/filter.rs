@@ -115,6 +115,7 @@ mod tests {
             tokens: vec![1],
             reference: None,
             response: None,
+            learned: Vec::new(),
             fields: Vec::new(),
         };
         let completion = Arc::new(Completion {

@@ -1,10 +1,13 @@
 //! `sft`: supervised fine-tuning, on each row's response or on the completions that were kept.
 
+use std::ops::Range;
+
 use base::{Decision, Finish, Group, RngKey};
 use model::Sequence;
 
 use crate::error::Error;
 use crate::executor::{Inbox, Outbox, Report, Work};
+use crate::render::end;
 use crate::stages::learning::Learner;
 
 pub(crate) struct SftStage {
@@ -12,8 +15,27 @@ pub(crate) struct SftStage {
     pub key: RngKey,
 }
 
-/// Tokens of a conversation, and where what is learned begins.
-type Text = (Vec<u32>, usize);
+/// Tokens of a conversation, and which of them are learned.
+struct Text {
+    tokens: Vec<u32>,
+    learned: Vec<Range<usize>>,
+}
+
+impl Text {
+    /// Where what is learned begins.
+    fn from(&self) -> usize {
+        self.learned.first().map_or(1, |range| range.start)
+    }
+
+    /// For each token from there on, whether it is learned.
+    fn mask(&self) -> impl Iterator<Item = bool> {
+        (self.from()..self.tokens.len()).map(|place| self.learned.iter().any(|range| range.contains(&place)))
+    }
+
+    fn targets(&self) -> usize {
+        self.learned.iter().map(Range::len).sum()
+    }
+}
 
 impl SftStage {
     fn texts(&self, group: &Group) -> Result<Vec<Text>, Error> {
@@ -26,6 +48,9 @@ impl SftStage {
             return kept
                 .map(|(completion, _)| self.text(&tokens, &completion.text, completion.finish == Finish::Stop))
                 .collect();
+        }
+        if !prompt.learned.is_empty() {
+            return Ok(vec![Text { tokens: prompt.tokens.clone(), learned: prompt.learned.clone() }]);
         }
         let response = prompt.response.as_deref().ok_or_else(|| {
             Error::Finding(format!(
@@ -41,11 +66,10 @@ impl SftStage {
         let mut tokens = prompt.to_vec();
         tokens.extend(tokenizer.encode(response).map_err(Error::model)?);
         if ended {
-            tokens.push(*tokenizer.eos_ids().first().ok_or_else(|| {
-                Error::Model("the model has no end-of-sequence token: set `eos_token_id` in its config.json".into())
-            })?);
+            tokens.push(end(tokenizer)?);
         }
-        Ok((tokens, prompt.len()))
+        let learned = prompt.len()..tokens.len();
+        Ok(Text { tokens, learned: vec![learned] })
     }
 }
 
@@ -64,12 +88,14 @@ impl Work for SftStage {
         let mut balance: Option<f64> = None;
         let batches = learn::minibatches(texts.len(), self.learner.spec.minibatches, self.key, step);
         for batch in &batches {
+            let batch: Vec<&Text> = batch.iter().map(|&i| &texts[i]).collect();
             let sequences: Vec<Sequence<'_>> =
-                batch.iter().map(|&i| Sequence { tokens: &texts[i].0, from: texts[i].1 }).collect();
-            let targets: usize = sequences.iter().map(|sequence| sequence.tokens.len() - sequence.from).sum();
+                batch.iter().map(|text| Sequence { tokens: &text.tokens, from: text.from() }).collect();
+            let targets: usize = batch.iter().map(|text| text.targets()).sum();
+            let weight = 1.0 / targets as f64;
             let updated = self.learner.update(step, &sequences, 1.0, &mut |pass, walk| {
-                let count = sequences[pass].iter().map(|sequence| sequence.tokens.len() - sequence.from).sum();
-                let weights = vec![1.0 / targets as f64; count];
+                let masks = batch[pass].iter().flat_map(|text| text.mask());
+                let weights: Vec<f64> = masks.map(|learned| if learned { weight } else { 0.0 }).collect();
                 let loss = learn::sft_loss(&walk.values, &weights).map_err(Error::model)?;
                 loss_sum += f64::from(loss.to_scalar::<f32>().map_err(Error::model)?);
                 Ok(loss)

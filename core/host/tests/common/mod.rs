@@ -104,6 +104,7 @@ pub fn group(reference: Option<&str>, texts: &[&str]) -> Group {
             tokens: Vec::new(),
             reference: reference.map(Into::into),
             response: None,
+            learned: Vec::new(),
             fields: vec![("level".into(), "2".into())],
         }),
         completions: texts.iter().map(completion).collect(),

@@ -112,6 +112,7 @@ fn prompt_of(id: u64, tokens: Vec<u32>) -> Arc<Prompt> {
         tokens,
         reference: None,
         response: None,
+        learned: Vec::new(),
         fields: Vec::new(),
     })
 }

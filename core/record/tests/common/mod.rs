@@ -110,6 +110,7 @@ pub fn groups() -> Vec<Arc<Group>> {
             tokens: vec![1, 2],
             reference: reference.map(str::to_owned),
             response: None,
+            learned: Vec::new(),
             fields: vec![("level".to_owned(), "2".to_owned())],
         })
     };

@@ -130,12 +130,18 @@ pub(super) static COLUMNS: Fields = Fields {
     name: "columns",
     doc: "Which column of a file is what.",
     fields: &[
-        required("prompt", Kind::Text, "A string, or a list of `{ role, content }`."),
+        optional("prompt", Kind::Text, "What is asked: a string, or a list of `{ role, content }`."),
+        optional(
+            "conversation",
+            Kind::Text,
+            "A whole conversation, a list of `{ role, content }`: an sft stage learns each of the assistant's turns.",
+        ),
+        optional("text", Kind::Text, "A text that an sft stage learns as a whole."),
         optional("reference", Kind::Text, "The right answer."),
         optional("response", Kind::Text, "The text to imitate."),
         default("fields", Kind::List(&Kind::Text, 0), "[]", "Columns handed to plugins."),
     ],
-    rules: &[],
+    rules: &[Rule::ExactlyOne(&["prompt", "conversation", "text"]), Rule::Needs("response", "prompt")],
 };
 
 static GENERATE: Fields = Fields {

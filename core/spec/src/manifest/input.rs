@@ -84,6 +84,7 @@ impl Reader<'_> {
             tokens: Vec::new(),
             reference: reference?,
             response: None,
+            learned: Vec::new(),
             fields: columns(node.get("fields")),
         };
         Some(Group {

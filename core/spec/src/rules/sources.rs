@@ -3,7 +3,7 @@
 
 use base::Diagnostic;
 
-use super::{Dag, Stage};
+use super::{Dag, Stage, table};
 use crate::suggest::suggestion;
 use crate::tree::Node;
 
@@ -20,6 +20,17 @@ pub(super) fn check(dag: &Dag<'_>, findings: &mut Vec<Diagnostic>) {
         }
         if stage.is("sft") {
             responses(dag, stage, findings);
+        }
+        if stage.is("sample") {
+            for input in stage.inputs.iter().filter_map(|(input, _)| dag.stages.get(input)) {
+                let columns = input.node.items("sources").iter().filter_map(|source| source.get("columns"));
+                columns.for_each(|columns| asks(columns, &format!("stage `{}`", stage.name), findings));
+            }
+        }
+    }
+    for (name, entry) in table(dag.root, "evaluations") {
+        if let Some(columns) = entry.node.get("columns") {
+            asks(columns, &format!("the evaluation `{name}`"), findings);
         }
     }
 }
@@ -101,12 +112,22 @@ fn uncovered(dag: &Dag<'_>, sample: &Stage<'_>, findings: &mut Vec<Diagnostic>) 
     }
 }
 
+/// A whole conversation leaves nothing to answer.
+fn asks(columns: &Node, who: &str, findings: &mut Vec<Diagnostic>) {
+    for (key, span) in ["conversation", "text"].iter().filter_map(|key| Some((key, columns.key_span(key)?))) {
+        let error = Diagnostic::error("nothing-asked", format!("{who} samples answers to rows that ask nothing"));
+        let error = error.at(span.clone(), format!("a {key} is learned as it is"));
+        findings.push(error.help("name the column of the question: `prompt = \"COLUMN\"`"));
+    }
+}
+
 /// Supervised fine-tuning straight from a dataset imitates a column.
 fn responses(dag: &Dag<'_>, sft: &Stage<'_>, findings: &mut Vec<Diagnostic>) {
     for (input, _) in &sft.inputs {
         let Some(dataset) = dag.stages.get(input).filter(|stage| stage.is("dataset")) else { continue };
         for columns in dataset.node.items("sources").iter().filter_map(|source| source.get("columns")) {
-            if columns.as_table().is_some() && columns.get("response").is_none() {
+            let whole = ["response", "conversation", "text"].iter().any(|key| columns.get(key).is_some());
+            if columns.as_table().is_some() && !whole {
                 let message = format!("stage `{}` has no text to imitate", sft.name);
                 let error = Diagnostic::error("missing-response", message);
                 let error = error.at(columns.span.clone(), "names no `response` column");

@@ -107,11 +107,25 @@ pub struct Source {
     pub span: Span,
 }
 
+/// What the first column of a row holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Shape {
+    /// What is asked: a string or a list of `{role, content}`.
+    Prompt,
+    /// A whole conversation, a list of `{role, content}`: each of the assistant's turns is learned.
+    Conversation,
+    /// A text that is learned as a whole.
+    Text,
+}
+
 /// `columns = { prompt = "question", reference = "answer", response = ..., fields = [...] }`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Columns {
-    /// A string or a list of `{role, content}`.
+    /// The column that `shape` tells of.
     pub prompt: String,
+    /// Which key names that column: `prompt`, `conversation` or `text`.
+    pub shape: Shape,
     /// The right answer.
     pub reference: Option<String>,
     /// The text to imitate.
