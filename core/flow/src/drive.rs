@@ -91,10 +91,8 @@ impl Drive<'_> {
                 Some(ready) => ready,
                 None => {
                     let mut takeover = phase.takeover(self.phases, self.run)?;
-                    if let Some(checkpoint) = &checkpoint
-                        && trained_model(phase.pipeline).is_some()
-                    {
-                        takeover.model = Some(checkpoint.path.clone());
+                    if let (Some(checkpoint), Some(name)) = (&checkpoint, trained_model(phase.pipeline)) {
+                        takeover.models.insert(name.to_owned(), checkpoint.path.clone());
                     }
                     prepare(phase, &takeover, self.host)?
                 }

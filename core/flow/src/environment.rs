@@ -13,7 +13,6 @@ use spec::{Columns, Feed, ModelSource, Origin, Questions, RewardRule, Stage, Sta
 use crate::error::Error;
 use crate::feed;
 use crate::phase::Phase;
-use crate::plan::initialised_model;
 use crate::plugins::Plugins;
 use crate::stages::collect::PROVENANCE;
 
@@ -55,12 +54,11 @@ pub(crate) fn check(
         };
         check_template(name, evaluation.template.as_deref(), span, findings);
     }
-    let initialised = initialised_model(pipeline);
     for (name, model) in &pipeline.models {
-        let folder = match phase.init {
-            Some(Origin::Phase(_)) if initialised == Some(name) => continue,
-            Some(Origin::Path(folder)) if initialised == Some(name) => Some(folder),
-            _ => None,
+        let folder = match phase.model(name) {
+            Some(Origin::Phase(_)) => continue,
+            Some(Origin::Path(folder)) => Some(folder),
+            None => None,
         };
         if let Err(problem) = check_model(folder, &model.source, model.device) {
             let finding = Diagnostic::error("model", format!("model `{name}` can't be loaded"));
@@ -85,7 +83,7 @@ fn check_stage(
         StageKind::Dataset(dataset) => {
             template(&dataset.feed, findings);
             for source in &dataset.sources {
-                let path = match phase.data.get(name) {
+                let path = match phase.rows(name, &source.name) {
                     Some(Origin::Phase(other)) => {
                         if let Some(other) = all.iter().find(|phase| phase.name == other) {
                             check_collected_columns(other, source, findings);
@@ -249,10 +247,12 @@ pub(crate) fn inputs(phase: &Phase<'_>) -> Result<IndexMap<String, String>, Erro
     pipeline.evaluations.values().for_each(|evaluation| template(&evaluation.template));
     for (name, stage) in &pipeline.stages {
         let StageKind::Dataset(dataset) = &stage.kind else { continue };
-        match phase.data.get(name) {
-            Some(Origin::Phase(_)) => {}
-            Some(Origin::Path(path)) => paths.push(path.clone()),
-            None => paths.extend(dataset.sources.iter().map(|source| source.path.clone())),
+        for source in &dataset.sources {
+            match phase.rows(name, &source.name) {
+                Some(Origin::Phase(_)) => {}
+                Some(Origin::Path(path)) => paths.push(path.clone()),
+                None => paths.push(source.path.clone()),
+            }
         }
     }
     for evaluation in pipeline.evaluations.values() {
@@ -260,9 +260,8 @@ pub(crate) fn inputs(phase: &Phase<'_>) -> Result<IndexMap<String, String>, Erro
             paths.push(path.clone());
         }
     }
-    let initialised = initialised_model(pipeline);
     for (name, model) in &pipeline.models {
-        match (phase.init.filter(|_| initialised == Some(name)), &model.source) {
+        match (phase.model(name), &model.source) {
             (Some(Origin::Phase(_)), _) => {}
             (Some(Origin::Path(folder)), _) | (None, ModelSource::Path(folder)) => paths.extend(model_files(folder)),
             (None, ModelSource::Init { config, tokenizer, chat_template }) => {

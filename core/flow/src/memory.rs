@@ -6,7 +6,7 @@ use base::Diagnostic;
 use model::{Config, memory};
 use spec::{Model, ModelSource, Pipeline, StageKind};
 
-use crate::plan::{initialised_model, trained_model};
+use crate::plan::trained_model;
 use crate::ready::Takeover;
 
 /// What a phase's models take, in bytes.
@@ -33,7 +33,7 @@ fn check_against(pipeline: &Pipeline, takeover: &Takeover, free: u64) -> Result<
     let mut warnings = Vec::new();
     let mut held = 0;
     for (name, model) in pipeline.models.iter().filter(|(_, model)| on_the_cpu(model)) {
-        let folder = takeover.model.as_ref().filter(|_| initialised_model(pipeline) == Some(name));
+        let folder = takeover.models.get(name);
         // What can't be read has been reported, or is when it is loaded.
         let Some(config) = config_of(folder, model) else { continue };
         let Ok(needs) = needs(pipeline, name, &config) else { continue };

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use spec::{Document, Origin, Pipeline, StageKind};
 
 use crate::error::Error;
+use crate::plan::initialised_model;
 use crate::ready::Takeover;
 
 /// One pipeline of a run. A pipeline file that is no recipe is a single phase.
@@ -20,7 +21,9 @@ pub(crate) struct Phase<'a> {
     pub pipeline: &'a Pipeline,
     /// Where its trained model starts from, if not where the file says.
     pub init: Option<&'a Origin>,
-    /// Where dataset stages read, if not where the file says.
+    /// Where its other models start from, if not where the file says.
+    pub models: &'a IndexMap<String, Origin>,
+    /// Where dataset stages read, by stage or by `STAGE.SOURCE`, if not where the file says.
     pub data: &'a IndexMap<String, Origin>,
 }
 
@@ -29,7 +32,7 @@ pub(crate) fn phases(document: &Document) -> Vec<Phase<'_>> {
     static NONE: std::sync::LazyLock<IndexMap<String, Origin>> = std::sync::LazyLock::new(IndexMap::new);
     match document {
         Document::Pipeline(pipeline) => {
-            vec![Phase { name: &pipeline.name, folder: None, pipeline, init: None, data: &NONE }]
+            vec![Phase { name: &pipeline.name, folder: None, pipeline, init: None, models: &NONE, data: &NONE }]
         }
         Document::Recipe(recipe) => {
             let phases = recipe.phases.iter().map(|phase| Phase {
@@ -37,6 +40,7 @@ pub(crate) fn phases(document: &Document) -> Vec<Phase<'_>> {
                 folder: Some(&phase.name),
                 pipeline: &phase.pipeline,
                 init: phase.init.as_ref(),
+                models: &phase.models,
                 data: &phase.data,
             });
             phases.collect()
@@ -68,25 +72,33 @@ pub(crate) fn resolved(
     Ok(json!({ "version": env!("CARGO_PKG_VERSION"), "document": value, "plugins": plugins, "inputs": inputs }))
 }
 
-impl Phase<'_> {
+impl<'a> Phase<'a> {
     /// What the phase takes over from phases that have ended.
     pub fn takeover(&self, all: &[Phase<'_>], run: &RunFolder) -> Result<Takeover, Error> {
-        let model = match self.init {
-            None => None,
-            Some(Origin::Path(folder)) => Some(folder.clone()),
-            Some(Origin::Phase(name)) => {
-                let latest = run.phase(Some(name))?.checkpoints().latest()?;
-                let finished = |checkpoint: &Checkpoint| checkpoint.state["finished"] == json!(true);
-                let checkpoint = latest.checkpoint.filter(finished).ok_or_else(|| {
+        let learned = |origin: &Origin| -> Result<PathBuf, Error> {
+            match origin {
+                Origin::Path(folder) => Ok(folder.clone()),
+                Origin::Phase(name) => {
+                    let latest = run.phase(Some(name))?.checkpoints().latest()?;
+                    let finished = |checkpoint: &Checkpoint| checkpoint.state["finished"] == json!(true);
+                    let checkpoint = latest.checkpoint.filter(finished).ok_or_else(|| {
                     Error::Resume(format!(
                         "the last checkpoint of the phase `{name}` is gone or damaged, so `{}` can't start from it: \
                          resume the run to make it again",
                         self.name
                     ))
                 })?;
-                Some(checkpoint.path)
+                    Ok(checkpoint.path)
+                }
             }
         };
+        let mut models = IndexMap::new();
+        for (name, origin) in self.models {
+            models.insert(name.clone(), learned(origin)?);
+        }
+        if let (Some(name), Some(init)) = (initialised_model(self.pipeline), self.init) {
+            models.insert(name.to_owned(), learned(init)?);
+        }
         let mut data = IndexMap::new();
         for (stage, origin) in self.data {
             let path = match origin {
@@ -103,7 +115,17 @@ impl Phase<'_> {
             };
             data.insert(stage.clone(), path);
         }
-        Ok(Takeover { model, data })
+        Ok(Takeover { models, data })
+    }
+
+    /// Where a model starts from, if not where the file says.
+    pub fn model(&self, name: &str) -> Option<&'a Origin> {
+        self.init.filter(|_| initialised_model(self.pipeline) == Some(name)).or_else(|| self.models.get(name))
+    }
+
+    /// Where a source of a dataset stage reads, if not where the file says.
+    pub fn rows(&self, stage: &str, source: &str) -> Option<&'a Origin> {
+        self.data.get(stage).or_else(|| self.data.get(&format!("{stage}.{source}")))
     }
 
     fn collected(&self, run: &RunFolder) -> Result<Option<PathBuf>, Error> {

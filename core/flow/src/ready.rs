@@ -17,7 +17,7 @@ use crate::executor::Work;
 use crate::feed::{Dealer, Feed, Source, rows_between};
 use crate::memory;
 use crate::phase::Phase;
-use crate::plan::{Node, Plan, initialised_model, trained_model};
+use crate::plan::{Node, Plan, trained_model};
 use crate::plugins::Plugins;
 use crate::render::{Renderer, fits};
 use crate::stages::collect::CollectStage;
@@ -33,9 +33,9 @@ use crate::stages::verify::VerifyStage;
 /// Where a phase takes things from that its file does not say.
 #[derive(Clone, Default)]
 pub(crate) struct Takeover {
-    /// The folder whose weights its trained model starts from.
-    pub model: Option<PathBuf>,
-    /// The file of a dataset stage, by stage.
+    /// The folders whose weights its models start from, by model.
+    pub models: IndexMap<String, PathBuf>,
+    /// The file of a dataset stage, by stage or by `STAGE.SOURCE`.
     pub data: IndexMap<String, PathBuf>,
 }
 
@@ -47,7 +47,9 @@ impl Takeover {
             Origin::Phase(_) => None,
         };
         let data = phase.data.iter().filter_map(|(stage, origin)| Some((stage.clone(), path(origin)?)));
-        Self { model: phase.init.and_then(path), data: data.collect() }
+        let names = phase.pipeline.models.keys();
+        let models = names.filter_map(|name| Some((name.clone(), phase.model(name).and_then(path)?)));
+        Self { models: models.collect(), data: data.collect() }
     }
 }
 
@@ -99,7 +101,7 @@ pub(crate) fn prepare<'a>(phase: &Phase<'a>, takeover: &Takeover, host: &Host) -
 fn models(pipeline: &Pipeline, takeover: &Takeover) -> Result<IndexMap<String, Arc<Model>>, Error> {
     let load = |(name, model): (&String, &spec::Model)| {
         let (device, dtype) = (device(model.device)?, dtype(model.dtype));
-        let folder = takeover.model.as_ref().filter(|_| initialised_model(pipeline) == Some(name));
+        let folder = takeover.models.get(name);
         let loaded = match (folder, &model.source) {
             (Some(folder), _) | (None, ModelSource::Path(folder)) => match &model.lora {
                 None => Model::load(folder, &device, dtype),
@@ -191,7 +193,9 @@ impl Builder<'_, '_> {
         let model = self.reader(name)?;
         let renderer = Renderer::new(dataset.feed.template.as_deref(), dataset.feed.system.as_deref(), &model)?;
         let read = |source: &spec::Source| {
-            let path = self.takeover.data.get(name).unwrap_or(&source.path);
+            let data = &self.takeover.data;
+            let other = data.get(name).or_else(|| data.get(&format!("{name}.{}", source.name)));
+            let path = other.unwrap_or(&source.path);
             let shape = source.columns.shape;
             let rows = read_rows(path, &source.columns, None, &source.span, &|row| fits(&renderer, &model, row, shape));
             Ok(Source {

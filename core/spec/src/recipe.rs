@@ -8,8 +8,8 @@ use indexmap::IndexMap;
 use crate::files::{Files, SET};
 use crate::rules::{Dag, gates};
 use crate::suggest::{list, nearest};
-use crate::tree::{Node, Table};
-use crate::types::{Phase, Recipe};
+use crate::tree::Node;
+use crate::types::{Origin, Phase, Recipe};
 use crate::{lower, overrides, read_pipeline};
 
 /// A phase before it is typed.
@@ -29,6 +29,7 @@ pub(crate) fn read(root: &Node, files: &mut Files, findings: &mut Vec<Diagnostic
         taken_over(root, phase, findings);
         if let Some(pipeline) = &pipeline {
             init(phase, pipeline, &parts, &names, findings);
+            models(phase, pipeline, &parts, &names, findings);
             data(phase, pipeline, &parts, &names, findings);
         }
         parts.push(Part { name, root: pipeline });
@@ -132,6 +133,11 @@ fn init(phase: &Node, pipeline: &Node, parts: &[Part], names: &[&str], findings:
         };
         findings.push(Diagnostic::error("bad-init", message).at(node.span.clone(), "for which model?"));
     }
+    learned(node, parts, names, findings);
+}
+
+/// The phase that a value names has a model to give.
+fn learned(node: &Node, parts: &[Part], names: &[&str], findings: &mut Vec<Diagnostic>) {
     if let Some(Part { name, root: Some(root) }) = earlier(node, parts, names, findings)
         && !learns(root)
     {
@@ -140,23 +146,56 @@ fn init(phase: &Node, pipeline: &Node, parts: &[Part], names: &[&str], findings:
     }
 }
 
+fn models(phase: &Node, pipeline: &Node, parts: &[Part], names: &[&str], findings: &mut Vec<Diagnostic>) {
+    let known: Vec<&str> =
+        pipeline.get("models").and_then(Node::as_table).into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+    for (model, entry) in phase.get("models").and_then(Node::as_table).into_iter().flatten() {
+        if !known.contains(&model.as_str()) {
+            let error = Diagnostic::error("unknown-model", format!("the phase has no model `{model}`"));
+            let error = error.at(entry.key.clone(), "no such model");
+            findings.push(Diagnostic { help: crate::suggest::suggestion(model, &known), ..error });
+        }
+        if let Some(init) = phase.key_span("init")
+            && learners(pipeline) == [model.clone()]
+        {
+            let error = Diagnostic::error("conflicting-keys", format!("two places say where `{model}` comes from"));
+            let error = error.at(entry.key.clone(), "here").label(init.clone(), "and here");
+            findings.push(error.help("keep `init` for the model that learns"));
+        }
+        learned(&entry.node, parts, names, findings);
+    }
+}
+
 fn data(phase: &Node, pipeline: &Node, parts: &[Part], names: &[&str], findings: &mut Vec<Diagnostic>) {
     let dag = Dag::new(pipeline);
     let datasets: Vec<&str> = dag.stages.values().filter(|stage| stage.is("dataset")).map(|stage| stage.name).collect();
     for (stage, entry) in phase.get("data").and_then(Node::as_table).into_iter().flatten() {
-        if !datasets.contains(&stage.as_str()) {
+        let (stage, source) = match stage.split_once('.') {
+            Some((stage, source)) => (stage, Some(source)),
+            None => (stage.as_str(), None),
+        };
+        if !datasets.contains(&stage) {
             let error = Diagnostic::error("unknown-stage", format!("the phase has no dataset stage `{stage}`"));
             let error = error.at(entry.key.clone(), "no such dataset stage");
             findings.push(Diagnostic { help: crate::suggest::suggestion(stage, &datasets), ..error });
         }
-        if let Some(stage) = dag.stages.get(stage.as_str())
-            && stage.is("dataset")
-            && stage.node.items("sources").len() > 1
-        {
-            let message = format!("the dataset stage `{}` has several sources", stage.name);
-            let error = Diagnostic::error("bad-data", message).at(entry.node.span.clone(), "for which source?");
-            findings
-                .push(error.help(format!("set one: `set = {{ \"stages.{}.sources.NAME.path\" = ... }}`", stage.name)));
+        if let Some(stage) = dag.stages.get(stage).filter(|stage| stage.is("dataset")) {
+            let sources = stage.node.items("sources");
+            let names: Vec<&str> = sources.iter().filter_map(|source| source.text("name")).collect();
+            match source {
+                None if sources.len() > 1 => {
+                    let message = format!("the dataset stage `{}` has several sources", stage.name);
+                    let error = Diagnostic::error("bad-data", message).at(entry.node.span.clone(), "for which source?");
+                    let first = names.first().copied().unwrap_or("NAME");
+                    findings.push(error.help(format!("name one: `data = {{ \"{}.{first}\" = ... }}`", stage.name)));
+                }
+                Some(source) if !names.contains(&source) => {
+                    let message = format!("the dataset stage `{}` has no source `{source}`", stage.name);
+                    let error = Diagnostic::error("unknown-source", message).at(entry.key.clone(), "no such source");
+                    findings.push(Diagnostic { help: crate::suggest::suggestion(source, &names), ..error });
+                }
+                _ => {}
+            }
         }
         let Some(Part { name, root: Some(root) }) = earlier(&entry.node, parts, names, findings) else { continue };
         let collects = Dag::new(root).stages.values().filter(|stage| stage.is("collect")).count();
@@ -183,14 +222,16 @@ fn typed(root: &Node, phases: &[Node], parts: Vec<Part>) -> Option<Recipe> {
         pipeline.seed = seed;
         pipeline.run.dir.clone_from(&dir);
         pipeline.run.threads = threads.or(pipeline.run.threads);
-        let empty = Table::new();
-        let data = phase.get("data").and_then(Node::as_table).unwrap_or(&empty);
-        let data = data.iter().map(|(stage, entry)| Some((stage.clone(), lower::origin(&entry.node)?)));
+        let origins = |key: &str| -> Option<IndexMap<String, Origin>> {
+            let table = phase.get(key).and_then(Node::as_table).into_iter().flatten();
+            table.map(|(name, entry)| Some((name.clone(), lower::origin(&entry.node)?))).collect()
+        };
         typed.push(Phase {
             name: part.name,
             pipeline,
             init: phase.get("init").and_then(lower::origin),
-            data: data.collect::<Option<IndexMap<_, _>>>()?,
+            models: origins("models")?,
+            data: origins("data")?,
         });
     }
     let (name, gates) = (root.text("name")?.to_owned(), lower::gates(&root)?);

@@ -11,9 +11,11 @@
 pub mod check;
 mod random;
 mod split;
+mod sums;
 mod task;
 mod template;
 
 pub use random::{Bijection, Stream};
 pub use split::Split;
+pub use sums::{Sums, guess};
 pub use task::{Family, Judged, Solution, Task, quoted, tagged};

@@ -389,10 +389,18 @@ pub(crate) static PHASE: Fields = Fields {
             "Where the weights of the model that learns come from instead: a folder, or `phase:NAME` for what that phase learned.",
         ),
         default(
+            "models",
+            Kind::Map("a model", &Kind::Origin),
+            "{}",
+            "Where the weights of its other models come from instead, by model: a folder, or `phase:NAME` for what that phase \
+             learned.",
+        ),
+        default(
             "data",
             Kind::Map("a dataset stage", &Kind::Origin),
             "{}",
-            "Where the rows of dataset stages come from instead, by stage: a file, or `phase:NAME` for what that phase collected.",
+            "Where the rows of dataset stages come from instead, by stage, or by \"STAGE.SOURCE\" where it has several sources: \
+             a file, or `phase:NAME` for what that phase collected.",
         ),
         default("set", Kind::Overrides, "{}", "Overrides by dotted path: `set = { \"run.steps\" = 10 }`."),
     ],

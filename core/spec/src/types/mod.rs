@@ -51,7 +51,9 @@ pub struct Phase {
     pub pipeline: Pipeline,
     /// Where the weights of its trained model come from, if not from the file itself.
     pub init: Option<Origin>,
-    /// Where the rows of each dataset stage come from, by stage, if not from the file itself.
+    /// Where the weights of its other models come from, by model, if not from the file itself.
+    pub models: IndexMap<String, Origin>,
+    /// Where the rows of each dataset stage come from, by stage or by `STAGE.SOURCE`, if not from the file itself.
     pub data: IndexMap<String, Origin>,
 }
 
