@@ -206,6 +206,18 @@ impl Check<'_> {
                     self.value(&entry.node, kind, &join(path, name));
                 }
             }
+            Kind::RowOrigins => {
+                for (name, entry) in self.expect_table(node, path).into_iter().flatten() {
+                    match name.split_once('.') {
+                        None => self.name(name, &entry.key, "a dataset stage"),
+                        Some((stage, source)) => {
+                            self.name(stage, &entry.key, "a dataset stage");
+                            self.name(source, &entry.key, "a source");
+                        }
+                    }
+                    self.value(&entry.node, &Kind::Origin, &join(path, name));
+                }
+            }
             Kind::Stage => self.stage(node, path),
             Kind::Config => {
                 if self.expect_table(node, path).is_some() {

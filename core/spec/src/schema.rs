@@ -139,6 +139,7 @@ fn of_kind(kind: &'static Kind, definitions: &mut Map<String, Value>) -> Value {
             define(fields, definitions);
             json!({ "$ref": format!("#/$defs/{}", fields.name) })
         }
+        Kind::RowOrigins => json!({ "type": "object", "additionalProperties": of_kind(&Kind::Origin, definitions) }),
         Kind::Map(_, kind) => json!({
             "type": "object",
             "propertyNames": { "pattern": NAME },

@@ -397,7 +397,7 @@ pub(crate) static PHASE: Fields = Fields {
         ),
         default(
             "data",
-            Kind::Map("a dataset stage", &Kind::Origin),
+            Kind::RowOrigins,
             "{}",
             "Where the rows of dataset stages come from instead, by stage, or by \"STAGE.SOURCE\" where it has several sources: \
              a file, or `phase:NAME` for what that phase collected.",

@@ -82,6 +82,8 @@ pub(crate) enum Kind {
     Output(&'static [&'static str]),
     /// A path, or `phase:NAME`.
     Origin,
+    /// Origins of rows, by dataset stage or by `STAGE.SOURCE`.
+    RowOrigins,
     /// An integer from a least to a greatest value.
     Integer(i64, i64),
     /// A number.
