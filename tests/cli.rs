@@ -338,6 +338,17 @@ data = { rows = "phase:select" }
     assert_eq!(metrics[1]["collect/best/rows"], 8.0);
     assert!(metrics[3]["loss"].as_f64() < metrics[2]["loss"].as_f64());
     assert!(run.join("phases/select/collected/best.parquet").is_file());
+
+    // Nothing to learn from: the phase is whole, and the next does not start.
+    let none = "[stages.none]\ntype = \"filter\"\ninputs = [\"reward\"]\nwhere = \"false\"\n\n[stages.best]";
+    let select = fs::read_to_string(folder.path("select.toml")).expect("it was written");
+    let select =
+        select.replace("[stages.best]", none).replace("inputs = [\"reward\"]\npath", "inputs = [\"none\"]\npath");
+    folder.write("select.toml", select);
+    let said = folder.run(["run", "recipe.toml"]);
+    said.expect(1, &["best.parquet is empty: in 2 steps nothing was kept that could be collected"]);
+    assert!(!said.err.contains("imitate:"), "{}", said.err);
+    folder.run(["resume", "recipe.toml"]).expect(1, &["the run has ended with a finding", "is empty"]);
 }
 
 #[test]

@@ -186,6 +186,15 @@ impl Drive<'_> {
 
     /// The last commit of a phase, with what its gates found.
     fn end(&self, current: &Current<'_>, dag: &Steps<'_>, done: u64, finding: Option<String>) -> Result<(), Error> {
+        let mut finding = finding;
+        for collected in current.collected.iter().flatten() {
+            if collected.finish()? == 0 {
+                let path = collected.path();
+                let empty =
+                    format!("{} is empty: in {done} steps nothing was kept that could be collected", path.display());
+                finding = finding.or(Some(empty));
+            }
+        }
         let missed = self.gates(&current.phase.pipeline.gates, current.phase.name)?;
         let finding = finding.or(missed);
         self.commit(current, dag, done, true, finding.as_deref())?;
@@ -328,11 +337,6 @@ impl Drive<'_> {
         finding: Option<&str>,
     ) -> Result<(), Error> {
         let pipeline = current.phase.pipeline;
-        if finished {
-            for collected in current.collected.iter().flatten() {
-                collected.finish()?;
-            }
-        }
         let version = current.ready.trained.as_ref().map_or(0, |model| model.version());
         let state = json!({ "finished": finished, "weights_version": version, "finding": finding });
         current.folder.checkpoints().write(done, keep(pipeline), &state, |folder| {

@@ -164,7 +164,11 @@ impl Builder<'_, '_> {
             }
             StageKind::Sft(sft) => Box::new(SftStage { learner: self.learner(name, &sft.learning)?, key }),
             StageKind::Grpo(grpo) => Box::new(self.grpo(name, key, grpo)?),
-            StageKind::Collect(_) => Box::new(CollectStage { name: name.to_owned(), rows: Mutex::new(Vec::new()) }),
+            StageKind::Collect(_) => {
+                let model = self.plan.sample_before(name).map_or_else(String::new, |(_, sample)| sample.model.clone());
+                let seed = self.pipeline.seed;
+                Box::new(CollectStage { name: name.to_owned(), model, seed, rows: Mutex::new(Vec::new()) })
+            }
         })
     }
 

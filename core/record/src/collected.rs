@@ -118,18 +118,19 @@ impl Collected {
         ledger.logs.get_mut(&self.log).map_or(Ok(()), |lines| lines.append(&text))
     }
 
-    /// Makes the dataset of all rows that were appended, by rename. It takes no more rows after that.
-    pub fn finish(&self) -> Result<PathBuf> {
+    /// Makes the dataset of all rows that were appended, by rename, and says how many they are. It takes no more rows after
+    /// that.
+    pub fn finish(&self) -> Result<usize> {
         self.append(&[])?;
         let path = self.path();
         let mut ledger = self.phase.inner.ledger();
-        let Some(lines) = ledger.logs.get_mut(&self.log) else { return Ok(path) };
+        let Some(lines) = ledger.logs.get_mut(&self.log) else { return Ok(0) };
         let rows = lines.read()?;
         let mark = if self.parquet { write_parquet(&path, &rows)? } else { durable::replace(&path, &rows)? };
         ledger.logs.remove(&self.log);
         ledger.files.insert(self.name.clone(), mark);
         ledger.superseded.push(self.phase.inner.path.join(&self.log));
-        Ok(path)
+        Ok(rows.iter().filter(|&&byte| byte == b'\n').count())
     }
 }
 

@@ -10,6 +10,12 @@ use record::dataset::{self, Rows};
 use record::{CollectedRow, Error, Mark, RunFolder};
 use serde_json::json;
 
+/// The dataset's file once it is finished.
+fn finished(kept: &record::Collected) -> std::path::PathBuf {
+    kept.finish().expect("a dataset");
+    kept.path()
+}
+
 #[test]
 fn runs_are_numbered_and_the_newest_is_found() {
     let dir = tempfile::tempdir().unwrap();
@@ -233,7 +239,7 @@ fn a_collected_column_must_not_hide_another() {
     assert!(matches!(kept.append(&[row(1, "reward")]), Err(Error::Shape { .. })));
     assert!(matches!(phase.collected("kept.csv"), Err(Error::Shape { .. })));
     phase.checkpoints().write(0, newest(1), &json!({}), nothing).unwrap();
-    assert_eq!(fs::read(kept.finish().unwrap()).unwrap(), b"", "a dataset may be empty");
+    assert_eq!(fs::read(finished(&kept)).unwrap(), b"", "a dataset may be empty");
 }
 
 #[test]
@@ -290,7 +296,7 @@ assert k.prompt[0][0] == {'role': 'user', 'content': 'question 1'} and k.level[0
         println!("skipped: {python} has no pandas with pyarrow");
         return;
     }
-    let output = Command::new(python).args(["-c", script]).arg(rollouts).arg(kept.finish().unwrap()).output().unwrap();
+    let output = Command::new(python).args(["-c", script]).arg(rollouts).arg(finished(&kept)).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -303,7 +309,7 @@ fn a_dataset_that_was_finished_but_not_committed_is_made_again() {
     kept.append(&[row(0, "level")]).unwrap();
     phase.checkpoints().write(1, newest(3), &json!({}), nothing).unwrap();
     kept.append(&[row(1, "level"), row(2, "level")]).unwrap();
-    let dataset = fs::read(kept.finish().unwrap()).unwrap();
+    let dataset = fs::read(finished(&kept)).unwrap();
     let path = run.path().to_owned();
     drop((run, phase, kept));
 
@@ -313,7 +319,7 @@ fn a_dataset_that_was_finished_but_not_committed_is_made_again() {
     assert_eq!(run.rewind(&mark).unwrap().removed, [path.join("collected/kept.jsonl")]);
     let kept = phase.collected("kept.jsonl").unwrap();
     kept.append(&[row(1, "level"), row(2, "level")]).unwrap();
-    assert_eq!(fs::read(kept.finish().unwrap()).unwrap(), dataset);
+    assert_eq!(fs::read(finished(&kept)).unwrap(), dataset);
     phase.checkpoints().write(2, newest(3), &json!({}), nothing).unwrap();
     assert!(!path.join("collected/.rows-kept.jsonl").exists());
 }

@@ -10,10 +10,14 @@ use crate::error::Error;
 use crate::executor::{Inbox, Outbox, Report, Work};
 
 /// Columns that a collected row has beyond those of every dataset: where it came from.
-pub(crate) const PROVENANCE: [&str; 4] = ["prompt_id", "completion", "weights_version", "verdicts"];
+pub(crate) const PROVENANCE: [&str; 6] = ["prompt_id", "completion", "model", "weights_version", "seed", "verdicts"];
 
 pub(crate) struct CollectStage {
     pub name: String,
+    /// The model that wrote what is collected.
+    pub model: String,
+    /// The seed of the run.
+    pub seed: u64,
     /// Rows of the step that was last run, until the run writes them.
     pub rows: Mutex<Vec<CollectedRow>>,
 }
@@ -50,7 +54,9 @@ impl Work for CollectStage {
                 let provenance = [
                     group.prompt.id.to_string(),
                     i.to_string(),
+                    self.model.clone(),
                     completion.weights_version.to_string(),
+                    self.seed.to_string(),
                     Value::Object(verdicts).to_string(),
                 ];
                 fields.extend(PROVENANCE.map(str::to_owned).into_iter().zip(provenance));
