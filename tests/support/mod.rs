@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
 
+pub mod small;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
