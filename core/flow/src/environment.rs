@@ -6,15 +6,16 @@ use base::{Diagnostic, Row, Span};
 use host::{Host, World};
 use indexmap::IndexMap;
 use model::{ChatTemplate, Config, Tokenizer};
-use record::CollectedRow;
 use record::dataset::Rows;
-use spec::{Columns, Feed, ModelSource, Origin, Questions, RewardRule, Stage, StageKind};
+use spec::{Asked, Columns, Feed, JudgeBy, ModelSource, Origin, Questions, RewardRule, Stage, StageKind};
 
 use crate::error::Error;
 use crate::feed;
 use crate::phase::Phase;
+use crate::plan::{Role, pairs_before, role};
 use crate::plugins::Plugins;
-use crate::stages::collect::PROVENANCE;
+use crate::stages::ask;
+use crate::stages::collect::{PROVENANCE, columns};
 
 /// Reads rows; what is wrong with the file, or does not fit a model, is a finding at `span`.
 pub(crate) fn read_rows(
@@ -60,7 +61,7 @@ pub(crate) fn check(
             Some(Origin::Path(folder)) => Some(folder),
             None => None,
         };
-        if let Err(problem) = check_model(folder, &model.source, model.device) {
+        if let Err(problem) = check_model(folder, &model.source, model.device, role(pipeline, name)) {
             let finding = Diagnostic::error("model", format!("model `{name}` can't be loaded"));
             findings.push(finding.at(model.span.clone(), problem));
         }
@@ -107,6 +108,16 @@ fn check_stage(
             let configured = plugins.configure(&verify.plugin, World::Verifier, &verify.config);
             findings.extend(configured.err().unwrap_or_default());
         }
+        StageKind::Judge(judge) => {
+            check_template(name, judge.template.as_deref(), &stage.span, findings);
+            if let JudgeBy::Text { asked, .. } = &judge.by {
+                check_asked(name, asked, RESPONSE, plugins, findings);
+            }
+        }
+        StageKind::Pairs(pairs) => {
+            check_template(name, pairs.template.as_deref(), &stage.span, findings);
+            check_asked(name, &pairs.asked, PAIR, plugins, findings);
+        }
         StageKind::Reward(reward) => {
             if let RewardRule::Plugin { plugin, config } = &reward.rule {
                 let configured = plugins.configure(plugin, World::Rewarder, config);
@@ -127,9 +138,9 @@ fn check_stage(
                 StageKind::Dataset(dataset) => Some(dataset.sources.iter().flat_map(|source| &source.columns.fields)),
                 _ => None,
             });
-            if let Some(field) = fields
-                .flatten()
-                .find(|field| CollectedRow::COLUMNS.iter().chain(&PROVENANCE).any(|column| column == field))
+            let own = columns(pairs_before(phase.pipeline, stage).is_some());
+            if let Some(field) =
+                fields.flatten().find(|field| own.iter().chain(&PROVENANCE).any(|column| column == field))
             {
                 let message = format!("the dataset field `{field}` can't be collected by `{name}`");
                 findings.push(
@@ -139,8 +150,25 @@ fn check_stage(
                 );
             }
         }
-        StageKind::Sample(_) | StageKind::Sft(_) | StageKind::Grpo(_) => {}
+        StageKind::Sample(_) | StageKind::Sft(_) | StageKind::Grpo(_) | StageKind::TrainJudge(_) => {}
     }
+}
+
+/// What a question to a judge is about: a response, or the two of a pair.
+pub(crate) const RESPONSE: &[&str] = &["response"];
+pub(crate) const PAIR: &[&str] = &["first", "second"];
+
+fn check_asked(name: &str, asked: &Asked, about: &[&str], plugins: &Plugins, findings: &mut Vec<Diagnostic>) {
+    if let Err(problem) = ask::template(&asked.prompt, about) {
+        findings.push(bad_question(name, asked, problem));
+    }
+    findings.extend(plugins.configure(&asked.plugin, World::Verifier, &asked.config).err().unwrap_or_default());
+}
+
+/// What is wrong with a question to a judge.
+pub(crate) fn bad_question(name: &str, asked: &Asked, problem: String) -> Diagnostic {
+    Diagnostic::error("judge-prompt", format!("the question of `{name}` can't be asked"))
+        .at(asked.span.clone(), problem)
 }
 
 /// The condition of a filter stage, compiled; the finding points into the string where it can.
@@ -163,7 +191,10 @@ pub(crate) fn condition(stage: &str, condition: &spec::Condition) -> Result<host
 
 /// Whether the columns that a source reads are among those that an earlier phase collects.
 fn check_collected_columns(collecting: &Phase<'_>, source: &spec::Source, findings: &mut Vec<Diagnostic>) {
-    let mut known: Vec<&str> = CollectedRow::COLUMNS.iter().chain(&PROVENANCE).copied().collect();
+    let mut collecting_stages =
+        collecting.pipeline.stages.values().filter(|stage| matches!(stage.kind, StageKind::Collect(_)));
+    let pairs = collecting_stages.any(|stage| pairs_before(collecting.pipeline, stage).is_some());
+    let mut known: Vec<&str> = columns(pairs).iter().chain(&PROVENANCE).copied().collect();
     for stage in collecting.pipeline.stages.values() {
         match &stage.kind {
             StageKind::Dataset(dataset) => {
@@ -174,8 +205,9 @@ fn check_collected_columns(collecting: &Phase<'_>, source: &spec::Source, findin
             _ => {}
         }
     }
-    let Columns { prompt, reference, response, fields, .. } = &source.columns;
-    let wanted = std::iter::once(prompt).chain(reference).chain(response).chain(fields);
+    let Columns { prompt, reference, response, chosen, rejected, label, fields, .. } = &source.columns;
+    let further = [reference, response, chosen, rejected, label].into_iter().flatten();
+    let wanted = std::iter::once(prompt).chain(further).chain(fields);
     for column in wanted.filter(|column| !known.contains(&column.as_str())) {
         let message = format!("the phase `{}` collects no column `{column}`", collecting.name);
         findings.push(
@@ -204,7 +236,7 @@ fn check_template(owner: &str, template: Option<&str>, span: &Span, findings: &m
 }
 
 /// Whether a model's small files are there and say something known; its weights are read when the run begins.
-fn check_model(folder: Option<&PathBuf>, source: &ModelSource, device: spec::Device) -> Result<(), String> {
+fn check_model(folder: Option<&PathBuf>, source: &ModelSource, device: spec::Device, role: Role) -> Result<(), String> {
     if device == spec::Device::Cuda && !cfg!(feature = "cuda") {
         return Err(
             "this program was built without the feature `cuda`: say `device = \"cpu\"`, or build with it".to_owned()
@@ -218,7 +250,14 @@ fn check_model(folder: Option<&PathBuf>, source: &ModelSource, device: spec::Dev
     };
     let text =
         std::fs::read_to_string(config).map_err(|error| format!("failed to read {}: {error}", config.display()))?;
-    let vocab = Config::from_json(&text).map_err(|error| format!("{}: {error}", config.display()))?.vocab;
+    let read = Config::from_json(&text).map_err(|error| format!("{}: {error}", config.display()))?;
+    let vocab = read.vocab;
+    let scores = read.head == model::config::Head::Score;
+    // Random weights are of whatever kind is wanted.
+    let found = folder.is_some() || matches!(source, ModelSource::Path(_));
+    if let Some(refusal) = role.refusal(scores).filter(|_| found) {
+        return Err(format!("{}: {refusal}", config.display()));
+    }
     let ids = Tokenizer::from_file(tokenizer).map_err(|error| error.to_string())?.vocab_size();
     if ids > vocab {
         return Err(format!("`vocab_size` is {vocab}, and {} has {ids} ids", tokenizer.display()));
@@ -241,10 +280,18 @@ pub(crate) fn inputs(phase: &Phase<'_>) -> Result<IndexMap<String, String>, Erro
         match &stage.kind {
             StageKind::Dataset(dataset) => template(&dataset.feed.template),
             StageKind::Generate(generate) => template(&generate.feed.template),
+            StageKind::Judge(judge) => template(&judge.template),
+            StageKind::Pairs(pairs) => template(&pairs.template),
             _ => {}
         }
     }
     pipeline.evaluations.values().for_each(|evaluation| template(&evaluation.template));
+    let asked = pipeline.stages.values().filter_map(|stage| match &stage.kind {
+        StageKind::Judge(spec::Judge { by: JudgeBy::Text { asked, .. }, .. }) => Some(asked),
+        StageKind::Pairs(pairs) => Some(&pairs.asked),
+        _ => None,
+    });
+    paths.extend(asked.map(|asked| asked.prompt.clone()));
     for (name, stage) in &pipeline.stages {
         let StageKind::Dataset(dataset) = &stage.kind else { continue };
         for source in &dataset.sources {

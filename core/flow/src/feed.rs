@@ -13,7 +13,7 @@ use record::dataset::Rows;
 use spec::{Columns, Feed as FeedSpec, Order, Shape};
 
 use crate::error::Error;
-use crate::render::Renderer;
+use crate::render::{CHOSEN, LABEL, REJECTED, Renderer};
 
 /// A source stage, ready to deal out the rows of any step.
 pub(crate) struct Feed {
@@ -150,6 +150,21 @@ pub(crate) fn rows_from_file(
     let text = |row: usize, column: &str| -> Result<String, record::Error> {
         optional(row, column)?.ok_or_else(|| rows.row_error(row, &format!("column `{column}` is null")))
     };
+    // A text, or the one message that TRL's preference data sets hold in its place.
+    let answer = |row: usize, column: &str| -> Result<String, record::Error> {
+        let Some(list) = rows.require(row, column)?.as_array().cloned() else { return text(row, column) };
+        let content = |message: &serde_json::Value| Some(message.get("content")?.as_str()?.to_owned());
+        match list.as_slice() {
+            [message] => content(message),
+            _ => None,
+        }
+        .ok_or_else(|| {
+            rows.row_error(
+                row,
+                &format!("column `{column}` must hold a text, or a list of one message: the answer alone"),
+            )
+        })
+    };
     (0..rows.len().min(limit.unwrap_or(usize::MAX)))
         .map(|i| {
             let prompt = match rows.require(i, &columns.prompt)? {
@@ -172,6 +187,19 @@ pub(crate) fn rows_from_file(
             if let Some(column) = &columns.response {
                 fields.push(("response".to_owned(), text(i, column)?));
             }
+            for (name, column) in [(CHOSEN, &columns.chosen), (REJECTED, &columns.rejected)] {
+                if let Some(column) = column {
+                    fields.push((name.to_owned(), answer(i, column)?));
+                }
+            }
+            if let Some(column) = &columns.label {
+                let label = text(i, column)?;
+                if truth(&label).is_none() {
+                    return Err(rows
+                        .row_error(i, &format!("column `{column}` holds no label: it must be 1 or 0, true or false")));
+                }
+                fields.push((LABEL.to_owned(), label));
+            }
             for column in &columns.fields {
                 fields.push((column.clone(), text(i, column)?));
             }
@@ -180,6 +208,15 @@ pub(crate) fn rows_from_file(
             Ok(row)
         })
         .collect()
+}
+
+/// Whether a label is 1.
+pub(crate) fn truth(label: &str) -> Option<bool> {
+    match label {
+        "1" | "1.0" | "true" => Some(true),
+        "0" | "0.0" | "false" => Some(false),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -95,6 +95,7 @@ fn needs(pipeline: &Pipeline, name: &str, config: &Config) -> Result<Needs, mode
                 continue;
             }
             StageKind::Sft(sft) => &sft.learning,
+            StageKind::TrainJudge(train) => &train.learning,
             StageKind::Grpo(grpo) => {
                 if !adapted && grpo.kl.as_ref().is_some_and(|kl| kl.model == name) {
                     needs.held += weights.to_sample();

@@ -5,7 +5,7 @@ use petgraph::Direction;
 use petgraph::algo::toposort;
 use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::{Bfs, EdgeRef, Reversed};
-use spec::{Pipeline, Stage, StageKind};
+use spec::{JudgeBy, Pipeline, Stage, StageKind};
 
 use crate::error::Error;
 
@@ -102,10 +102,54 @@ impl<'a> Plan<'a> {
     pub fn model_after(&self, name: &str) -> Option<&'a str> {
         self.after(name, |node| match &node.stage.kind {
             StageKind::Sample(sample) => Some(sample.model.as_str()),
-            StageKind::Sft(sft) => Some(sft.learning.model.as_str()),
-            _ => None,
+            _ => learning(&node.stage.kind).map(|learning| learning.model.as_str()),
         })
     }
+}
+
+/// What a pipeline wants of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Tokens and their log-probabilities.
+    Language,
+    /// Scores.
+    Judge,
+    /// To learn to score: a language model gets a head for it.
+    NewJudge,
+}
+
+/// The role of a model: validation lets each have one.
+pub(crate) fn role(pipeline: &Pipeline, model: &str) -> Role {
+    let of = |stage: &Stage| match &stage.kind {
+        StageKind::TrainJudge(train) if train.learning.model == model => Some(Role::NewJudge),
+        StageKind::Judge(judge) if judge.model == model && matches!(judge.by, JudgeBy::Score(_)) => Some(Role::Judge),
+        _ => None,
+    };
+    pipeline.stages.values().find_map(of).unwrap_or(Role::Language)
+}
+
+impl Role {
+    /// Why a model can't have this role; the message goes on from where it was read.
+    pub fn refusal(self, gives_scores: bool) -> Option<&'static str> {
+        match (self, gives_scores) {
+            (Self::Language, true) => Some(
+                "it is a reward model: it has a head for scores, and none for tokens; give a language model's folder",
+            ),
+            (Self::Judge, false) => Some(
+                "it has no score head: it is a language model; train one from it with a `train-judge` stage, or give the \
+                 folder of a reward model (`...ForSequenceClassification` with one label)",
+            ),
+            _ => None,
+        }
+    }
+}
+
+/// The pairs stage that a stage takes its input from, if it does.
+pub(crate) fn pairs_before<'a>(pipeline: &'a Pipeline, stage: &Stage) -> Option<(&'a str, &'a spec::Pairs)> {
+    stage.inputs.iter().find_map(|input| match pipeline.stages.get_key_value(input) {
+        Some((name, Stage { kind: StageKind::Pairs(pairs), .. })) => Some((name.as_str(), pairs)),
+        _ => None,
+    })
 }
 
 /// The model that a pipeline trains, if it trains one.
@@ -123,6 +167,7 @@ pub(crate) fn learning(kind: &StageKind) -> Option<&spec::Learning> {
     match kind {
         StageKind::Sft(sft) => Some(&sft.learning),
         StageKind::Grpo(grpo) => Some(&grpo.learning),
+        StageKind::TrainJudge(train) => Some(&train.learning),
         _ => None,
     }
 }

@@ -8,26 +8,33 @@ use candle_core::{DType, Device};
 use host::{Configured, Host, World};
 use indexmap::IndexMap;
 use model::Model;
-use spec::{ModelSource, Origin, Pipeline, PluginConfig, Questions, RewardRule, Schedule, Shape, StageKind};
+use model::sampler::Settings;
+use spec::{
+    Asked, JudgeBy, ModelSource, Origin, Pipeline, PluginConfig, Questions, RewardRule, Schedule, Shape, StageKind,
+};
 
-use crate::environment::{condition, read_rows};
+use crate::environment::{PAIR, RESPONSE, bad_question, condition, read_rows};
 use crate::error::Error;
 use crate::evaluate::Evaluation;
 use crate::executor::Work;
 use crate::feed::{Dealer, Feed, Source, rows_between};
 use crate::memory;
 use crate::phase::Phase;
-use crate::plan::{Node, Plan, trained_model};
+use crate::plan::{Node, Plan, Role, pairs_before, role, trained_model};
 use crate::plugins::Plugins;
 use crate::render::{Renderer, fits};
+use crate::stages::ask::{self, Asker};
 use crate::stages::collect::CollectStage;
 use crate::stages::filter::FilterStage;
 use crate::stages::grpo::{GrpoStage, Reference};
+use crate::stages::judge::{By, JudgeStage};
 use crate::stages::learning::Learner;
+use crate::stages::pairs::{Lengths, PairsStage};
 use crate::stages::reward::{RewardStage, Rule};
 use crate::stages::sample::{SampleStage, settings};
 use crate::stages::sft::SftStage;
 use crate::stages::source::SourceStage;
+use crate::stages::train_judge::TrainJudgeStage;
 use crate::stages::verify::VerifyStage;
 
 /// Where a phase takes things from that its file does not say.
@@ -102,7 +109,12 @@ fn models(pipeline: &Pipeline, takeover: &Takeover) -> Result<IndexMap<String, A
     let load = |(name, model): (&String, &spec::Model)| {
         let (device, dtype) = (device(model.device)?, dtype(model.dtype));
         let folder = takeover.models.get(name);
+        let role = role(pipeline, name);
         let loaded = match (folder, &model.source) {
+            (Some(folder), _) | (None, ModelSource::Path(folder)) if role == Role::NewJudge => {
+                let key = RngKey::new(pipeline.seed, "score").derive(name);
+                Model::load_with_score(folder, key, &device, dtype)
+            }
             (Some(folder), _) | (None, ModelSource::Path(folder)) => match &model.lora {
                 None => Model::load(folder, &device, dtype),
                 Some(spec::Lora { rank, alpha, targets }) => {
@@ -113,10 +125,14 @@ fn models(pipeline: &Pipeline, takeover: &Takeover) -> Result<IndexMap<String, A
             },
             (None, ModelSource::Init { config, tokenizer, chat_template }) => {
                 let key = RngKey::new(pipeline.seed, "init").derive(name);
-                Model::init(config, tokenizer, chat_template.as_deref(), key, &device, dtype)
+                let init = if role == Role::Language { Model::init } else { Model::init_with_score };
+                init(config, tokenizer, chat_template.as_deref(), key, &device, dtype)
             }
         };
         let model = loaded.map_err(|error| Error::Model(format!("model `{name}`: {error}")))?;
+        if let Some(refusal) = role.refusal(model.gives_scores()) {
+            return Err(Error::Model(format!("model `{name}` can't be used: {refusal}")));
+        }
         Ok((name.clone(), Arc::new(model)))
     };
     pipeline.models.iter().map(load).collect()
@@ -152,6 +168,14 @@ impl Builder<'_, '_> {
                 Box::new(SampleStage { spec: sample.clone(), model, learner, settings, key })
             }
             StageKind::Verify(verify) => Box::new(self.verify(name, verify)?),
+            StageKind::Judge(judge) => Box::new(self.judge(name, key, judge)?),
+            StageKind::Pairs(pairs) => Box::new(PairsStage {
+                name: name.to_owned(),
+                spec: pairs.clone(),
+                asker: self.asker(name, key, (&pairs.model, pairs.template.as_deref()), &pairs.asked, PAIR)?,
+                key,
+                lengths: Mutex::new(Lengths::default()),
+            }),
             StageKind::Reward(reward) => Box::new(self.reward(name, key, reward, node.stage.inputs.len())?),
             StageKind::Filter(filter) => {
                 let plugin = filter.plugin.as_ref();
@@ -164,10 +188,15 @@ impl Builder<'_, '_> {
             }
             StageKind::Sft(sft) => Box::new(SftStage { learner: self.learner(name, &sft.learning)?, key }),
             StageKind::Grpo(grpo) => Box::new(self.grpo(name, key, grpo)?),
+            StageKind::TrainJudge(train) => {
+                Box::new(TrainJudgeStage { learner: self.learner(name, &train.learning)?, key })
+            }
             StageKind::Collect(_) => {
                 let model = self.plan.sample_before(name).map_or_else(String::new, |(_, sample)| sample.model.clone());
+                let pairs = pairs_before(self.pipeline, node.stage);
+                let pairs = pairs.map(|(stage, pairs)| (stage.to_owned(), pairs.input));
                 let seed = self.pipeline.seed;
-                Box::new(CollectStage { name: name.to_owned(), model, seed, rows: Mutex::new(Vec::new()) })
+                Box::new(CollectStage { name: name.to_owned(), model, seed, pairs, rows: Mutex::new(Vec::new()) })
             }
         })
     }
@@ -236,6 +265,45 @@ impl Builder<'_, '_> {
         })
     }
 
+    fn judge(&self, name: &str, key: RngKey, judge: &spec::Judge) -> Result<JudgeStage, Error> {
+        let template = judge.template.as_deref();
+        let by = match &judge.by {
+            JudgeBy::Score(scale) => {
+                let model = self.model(&judge.model)?;
+                let renderer = Renderer::new(template, None, &model)?;
+                By::Score { model, renderer, scale: *scale }
+            }
+            JudgeBy::Text { asked, samples } => {
+                let asker = self.asker(name, key, (&judge.model, template), asked, RESPONSE)?;
+                By::Text { asker: Box::new(asker), samples: *samples }
+            }
+        };
+        Ok(JudgeStage { name: name.to_owned(), spec: judge.clone(), by })
+    }
+
+    fn asker(
+        &self,
+        name: &str,
+        key: RngKey,
+        (model, template): (&str, Option<&str>),
+        asked: &Asked,
+        about: &[&str],
+    ) -> Result<Asker, Error> {
+        let model = self.model(model)?;
+        require_room(name, asked.max_tokens, &model, &asked.span)?;
+        let settings = settings(&asked.sampling, &model, name)?;
+        let question = ask::template(&asked.prompt, about);
+        Ok(Asker {
+            renderer: Renderer::new(template, None, &model)?,
+            template: question.map_err(|problem| Error::Environment(vec![bad_question(name, asked, problem)]))?,
+            plugin: self.configure(&asked.plugin, World::Verifier, &asked.config)?,
+            settings: Settings { temperature: asked.temperature, max_tokens: asked.max_tokens, ..settings },
+            model,
+            key,
+            threads: self.threads,
+        })
+    }
+
     fn reward(&self, name: &str, key: RngKey, reward: &spec::Reward, inputs: usize) -> Result<RewardStage, Error> {
         let rule = match &reward.rule {
             RewardRule::Weights(weights) => Rule::Weights(weights.clone()),
@@ -243,6 +311,7 @@ impl Builder<'_, '_> {
         };
         let on_undecided = self.pipeline.stages.iter().filter_map(|(name, stage)| match &stage.kind {
             StageKind::Verify(verify) => Some((name.clone(), verify.on_undecided)),
+            StageKind::Judge(judge) => Some((name.clone(), judge.on_undecided)),
             _ => None,
         });
         let (on_undecided, max_tokens) = (on_undecided.collect(), self.max_tokens(name));

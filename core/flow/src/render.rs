@@ -145,14 +145,36 @@ pub(crate) fn end(tokenizer: &Tokenizer) -> Result<u32, Error> {
     })
 }
 
-/// Whether a model can read a row's prompt, and its response if it has one, with room for a token more.
+/// The names of the fields that hold what a judge is trained on.
+pub(crate) const CHOSEN: &str = "chosen";
+pub(crate) const REJECTED: &str = "rejected";
+pub(crate) const LABEL: &str = "label";
+
+/// A field of a prompt.
+pub(crate) fn field<'a>(prompt: &'a Prompt, name: &str) -> Option<&'a str> {
+    prompt.fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
+}
+
+/// The tokens of a prompt with a response to it, and the model's end where it ended.
+pub(crate) fn answered(model: &Model, prompt: &[u32], response: &str, ended: bool) -> Result<Vec<u32>, Error> {
+    let mut tokens = prompt.to_vec();
+    tokens.extend(model.tokenizer.encode(response).map_err(Error::model)?);
+    if ended {
+        tokens.push(end(&model.tokenizer)?);
+    }
+    Ok(tokens)
+}
+
+/// Whether a model can read a row's prompt, and each response that it has, with room for a token more.
 pub(crate) fn fits(renderer: &Renderer, model: &Model, row: &Row, shape: Shape) -> Result<(), Error> {
     let prompt = renderer.shaped(&model.tokenizer, 0, "".into(), row.clone(), shape)?;
-    let response = prompt.response.as_deref().map_or(Ok(Vec::new()), |text| model.tokenizer.encode(text));
-    let (length, context) = (prompt.tokens.len() + response.map_err(Error::model)?.len(), model.context());
+    let responses = [prompt.response.as_deref(), field(&prompt, CHOSEN), field(&prompt, REJECTED)];
+    let lengths = responses.into_iter().flatten().map(|text| model.tokenizer.encode(text).map(|tokens| tokens.len()));
+    let longest = lengths.collect::<Result<Vec<_>, _>>().map_err(Error::model)?.into_iter().max();
+    let (length, context) = (prompt.tokens.len() + longest.unwrap_or(0), model.context());
     if length < context {
         return Ok(());
     }
-    let what = if prompt.response.is_some() { "prompt and response have" } else { "prompt has" };
+    let what = if longest.is_some() { "prompt and response have" } else { "prompt has" };
     Err(Error::Finding(format!("its {what} {length} tokens, and the model reads at most {context}, an end included")))
 }

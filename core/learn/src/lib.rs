@@ -7,10 +7,12 @@ mod adamw;
 mod advantage;
 mod batches;
 mod loss;
+mod preference;
 mod schedule;
 
 pub use adamw::{AdamW, StateTensor, StepStats};
 pub use advantage::{Scale, group_advantages};
 pub use batches::{minibatches, pack};
 pub use loss::{GrpoSettings, GrpoStats, PassInput, grpo_loss, sft_loss};
+pub use preference::{PreferenceStats, binary_loss, bradley_terry_loss, sigmoid};
 pub use schedule::{Schedule, ScheduleKind};

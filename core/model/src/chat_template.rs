@@ -1,5 +1,6 @@
 //! Chat templates: a conversation to the text that the model is given, in the Jinja environment of transformers.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use base::Message;
@@ -81,6 +82,17 @@ impl ChatTemplate {
     /// The template's text.
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// The names that it takes from outside, in order.
+    ///
+    /// # Errors
+    /// None that a template that compiled gives.
+    pub fn variables(&self) -> Result<BTreeSet<String>> {
+        let template = self.environment.get_template("chat").map_err(template_error)?;
+        let globals = ["raise_exception", "strftime_now", "range", "dict", "namespace", "debug"];
+        let names = template.undeclared_variables(false).into_iter();
+        Ok(names.filter(|name| !globals.contains(&name.as_str())).collect())
     }
 
     /// The conversation as text. With `add_generation_prompt` it ends where the assistant's answer begins.

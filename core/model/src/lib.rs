@@ -31,7 +31,7 @@ pub use config::Config;
 pub use error::{Error, Result};
 pub use info::Info;
 pub use lora::Lora;
-pub use model::{LogProbs, Model, Sequence, Walk};
+pub use model::{LogProbs, Model, Scores, Sequence, Walk};
 pub use tokenizer::Tokenizer;
 pub use trace::Trace;
 pub use transformer::Learning;

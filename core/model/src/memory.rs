@@ -8,7 +8,7 @@ use std::path::Path;
 use candle_core::Device;
 use serde::Serialize;
 
-use crate::config::{Attention, Config, FeedForward};
+use crate::config::{Attention, Config, FeedForward, Head};
 use crate::error::{Error, Result};
 use crate::transformer::Transformer;
 use crate::weights::Entry;
@@ -50,16 +50,17 @@ impl Weights {
         let mut sum = Self { values: 0, angles, panels: 0, gradients: 0, moments: 0 };
         for entry in entries {
             let elements = entry.elem_count() as u64;
+            let tied = config.head == Head::Tied;
             let embedding = entry.name == "model.embed_tokens.weight";
             sum.values += F32 * elements;
             if let [.., rows, columns] = entry.shape[..]
-                && (!embedding || config.tied)
+                && (!embedding || tied)
             {
                 let matrices = elements / (rows * columns) as u64;
                 sum.panels += F32 * matrices * columns as u64 * (rows as u64).next_multiple_of(PANEL);
             }
             if entry.trained {
-                sum.gradients += F32 * elements * if embedding && config.tied { 2 } else { 1 };
+                sum.gradients += F32 * elements * if embedding && tied { 2 } else { 1 };
                 sum.moments += 2 * F32 * elements;
             }
         }

@@ -1,6 +1,7 @@
 //! A model: its config, tokenizer, template and weights, as one folder holds them.
 
 pub(crate) mod folder;
+mod score;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,6 +16,8 @@ use crate::tokenizer::Tokenizer;
 use crate::transformer::{Batch, Learning, Transformer, Watch, rope_of};
 use crate::weights::{Entry, Kept};
 use folder::Extras;
+
+pub use score::Scores;
 
 /// A transformer with all that is needed to talk to it.
 pub struct Model {
@@ -267,6 +270,7 @@ impl Model {
     }
 
     fn check_all(&self, sequences: &[Sequence<'_>]) -> Result<()> {
+        self.require_language()?;
         for (i, sequence) in sequences.iter().enumerate() {
             self.check(sequence.tokens).map_err(|message| Error::Request(format!("sequence {i} {message}")))?;
             // The last token is a target only: nothing comes after it that the model would have to say.
@@ -292,31 +296,45 @@ impl Model {
         temperature: f64,
         how: Learning,
     ) -> Result<LogProbs> {
-        let total: usize = sequences.iter().map(|sequence| sequence.tokens.len()).sum();
-        let (mut tokens, mut positions) = (Vec::with_capacity(total), Vec::with_capacity(total));
-        let (mut rows, mut targets, mut segments) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut rows, mut targets, mut start) = (Vec::new(), Vec::new(), 0);
         for sequence in sequences {
             let inputs = sequence.tokens.len() - 1;
-            let start = tokens.len();
-            tokens.extend_from_slice(&sequence.tokens[..inputs]);
-            positions.extend(0..inputs as u32);
             rows.extend((sequence.from - 1..inputs).map(|row| (start + row) as u32));
             targets.extend_from_slice(&sequence.tokens[sequence.from..]);
-            segments.push(Segment { start, len: inputs, slot: 0 });
+            start += inputs;
         }
-        let mut watch = Watch::default();
-        let batch = Batch { tokens: &tokens, positions: &positions, segments: &segments.into() };
-        let hidden = transformer.learn(&batch, how, &mut watch)?;
+        let inputs: Vec<&[u32]> =
+            sequences.iter().map(|sequence| &sequence.tokens[..sequence.tokens.len() - 1]).collect();
+        let (hidden, expert_load, balance) = self.stream(transformer, &inputs, how)?;
         let hidden = ops::gather_rows(&hidden, &rows)?;
         let out = ops::token_logprobs(&hidden, transformer.head(), &targets, temperature)?;
+        Ok(LogProbs { values: ops::column(&out, 0)?, entropy: ops::column(&out, 1)?, expert_load, balance })
+    }
+
+    /// The normalised residual stream of sequences, one after another, `[T, hidden]`; the tokens that each expert took, for
+    /// each MoE layer; the sum of the balance loss.
+    fn stream(
+        &self,
+        transformer: &Transformer,
+        sequences: &[&[u32]],
+        how: Learning,
+    ) -> Result<(Tensor, Vec<Vec<usize>>, f64)> {
+        let total = sequences.iter().map(|tokens| tokens.len()).sum();
+        let (mut positions, mut segments) = (Vec::with_capacity(total), Vec::with_capacity(sequences.len()));
+        for tokens in sequences {
+            segments.push(Segment { start: positions.len(), len: tokens.len(), slot: 0 });
+            positions.extend(0..tokens.len() as u32);
+        }
+        let mut watch = Watch::default();
+        let batch = Batch { tokens: &sequences.concat(), positions: &positions, segments: &segments.into() };
+        let hidden = transformer.learn(&batch, how, &mut watch)?;
         let load = |(chosen, experts): (&Vec<u32>, &crate::config::Experts)| {
             let mut load = vec![0; experts.router.experts];
             chosen.iter().for_each(|&expert| load[expert as usize] += 1);
             load
         };
         let expert_load = watch.chosen()?.iter().zip(self.config.expert_layers()).map(load).collect();
-        let balance = watch.routing.iter().map(|routing| routing.balance).sum();
-        Ok(LogProbs { values: ops::column(&out, 0)?, entropy: ops::column(&out, 1)?, expert_load, balance })
+        Ok((hidden, expert_load, watch.routing.iter().map(|routing| routing.balance).sum()))
     }
 
     /// Whether tokens can be read at all; the message goes on from the name of what holds them.

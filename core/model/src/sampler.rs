@@ -156,6 +156,7 @@ pub fn sample(
 }
 
 fn check(model: &Model, requests: &[Request], settings: &Settings) -> Result<()> {
+    model.require_language()?;
     let refuse = |message: String| Err(Error::Request(message));
     if !(settings.temperature >= 0.0 && settings.temperature.is_finite()) {
         return refuse(format!("the sampling temperature is {}; it must be 0 or above", settings.temperature));

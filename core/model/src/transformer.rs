@@ -8,10 +8,13 @@ use kernels::ops::{self, LayerCache, Rope, Segment};
 
 use crate::attention::Attention;
 use crate::cache::Cache;
-use crate::config::Config;
+use crate::config::{Config, Head};
 use crate::error::Result;
 use crate::moe::{Balance, Mixer, Mixture, Routing};
 use crate::weights::{Entry, Start};
+
+/// The head of a reward model, `[1, hidden]`.
+pub(crate) const SCORE: &str = "score.weight";
 
 /// Gives the parameter of an entry: from a checkpoint, from random numbers, or from another transformer.
 pub(crate) type Build<'a> = dyn FnMut(Entry) -> Result<Param> + 'a;
@@ -144,9 +147,13 @@ impl Transformer {
             }));
         }
         let norm = build(Entry::whole("model.norm.weight".into(), &[hidden], Start::Ones))?;
-        let head = match config.tied {
-            true => embedding.clone(),
-            false => build(Entry::whole("lm_head.weight".into(), &[config.vocab, hidden], Start::Normal))?,
+        let head = match config.head {
+            Head::Tied => embedding.clone(),
+            Head::Own => build(Entry::whole("lm_head.weight".into(), &[config.vocab, hidden], Start::Normal))?,
+            Head::Score => {
+                let entry = Entry::whole(SCORE.into(), &[1, hidden], Start::Normal);
+                build(Entry { precise: true, ..entry })?
+            }
         };
         Ok(Self { embedding, layers, norm, head, eps: config.norm_eps })
     }
@@ -192,12 +199,12 @@ impl Transformer {
         Ok(ops::rms_norm(&x, &self.norm, self.eps)?)
     }
 
-    /// Logits `[N, V]` of rows of [`Self::forward`].
+    /// Logits `[N, V]` of rows of [`Self::forward`]; of a reward model `[N, 1]` scores.
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
         Ok(ops::linear(hidden, &self.head, None)?)
     }
 
-    /// The output projection `[V, hidden]`.
+    /// The output projection `[V, hidden]`, of a reward model `[1, hidden]`.
     pub(crate) fn head(&self) -> &Param {
         &self.head
     }

@@ -36,36 +36,73 @@ pub(crate) fn is_ours(name: &str, names: &[String]) -> bool {
     is_log(name) || names.contains(&format!("{ROWS}{name}"))
 }
 
-/// A row of a collected dataset: a prompt with one answer to it.
+/// A row of a collected dataset: a prompt with what was answered.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CollectedRow {
     /// The conversation; the column `prompt`, a list of `{role, content}`.
     pub prompt: Vec<Message>,
-    /// The answer.
-    pub response: String,
+    /// What was answered. All rows of a dataset are of one kind.
+    pub answer: Answer,
     /// The right answer.
     pub reference: Option<String>,
     /// The source of the prompt.
     pub source: String,
-    /// The reward of the answer.
-    pub reward: Option<f64>,
     /// The step it was sampled in.
     pub step: u64,
     /// Further columns, all of them text.
     pub fields: Vec<(String, String)>,
 }
 
+/// What a row holds beside its prompt.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// One answer; the columns `response` and `reward`.
+    One {
+        /// The answer.
+        response: String,
+        /// Its reward.
+        reward: Option<f64>,
+    },
+    /// Two of which one is better; the columns `chosen`, `rejected` and `margin`.
+    Pair {
+        /// The better one.
+        chosen: String,
+        /// The other.
+        rejected: String,
+        /// By how much it is better.
+        margin: f64,
+    },
+}
+
 impl CollectedRow {
-    /// Names that `fields` must not use.
+    /// The columns of rows of one answer: names that `fields` must not use.
     pub const COLUMNS: [&str; 6] = ["prompt", "response", "reference", "source", "reward", "step"];
+    /// The columns of rows of pairs.
+    pub const PAIR_COLUMNS: [&str; 7] = ["prompt", "chosen", "rejected", "margin", "reference", "source", "step"];
+
+    fn columns(&self) -> &'static [&'static str] {
+        match self.answer {
+            Answer::One { .. } => &Self::COLUMNS,
+            Answer::Pair { .. } => &Self::PAIR_COLUMNS,
+        }
+    }
 
     fn to_json(&self) -> Value {
         let mut row = Map::new();
         row.insert("prompt".to_owned(), messages(&self.prompt));
-        row.insert("response".to_owned(), Value::String(self.response.clone()));
+        if let Answer::Pair { chosen, rejected, margin } = &self.answer {
+            row.insert("chosen".to_owned(), Value::String(chosen.clone()));
+            row.insert("rejected".to_owned(), Value::String(rejected.clone()));
+            row.insert("margin".to_owned(), Value::from(*margin));
+        }
+        if let Answer::One { response, .. } = &self.answer {
+            row.insert("response".to_owned(), Value::String(response.clone()));
+        }
         row.insert("reference".to_owned(), self.reference.clone().map_or(Value::Null, Value::String));
         row.insert("source".to_owned(), Value::String(self.source.clone()));
-        row.insert("reward".to_owned(), self.reward.map_or(Value::Null, Value::from));
+        if let Answer::One { reward, .. } = &self.answer {
+            row.insert("reward".to_owned(), reward.map_or(Value::Null, Value::from));
+        }
         row.insert("step".to_owned(), self.step.into());
         row.extend(self.fields.iter().map(|(name, value)| (name.clone(), Value::String(value.clone()))));
         Value::Object(row)
@@ -99,8 +136,11 @@ impl Collected {
 
     /// Appends rows.
     pub fn append(&self, rows: &[CollectedRow]) -> Result<()> {
-        let clash = |(name, _): &&(String, String)| CollectedRow::COLUMNS.contains(&name.as_str());
-        if let Some((name, _)) = rows.iter().flat_map(|row| &row.fields).find(clash) {
+        let clash = |row: &CollectedRow| {
+            let mut names = row.fields.iter().map(|(name, _)| name);
+            names.find(|name| row.columns().contains(&name.as_str())).cloned()
+        };
+        if let Some(name) = rows.iter().find_map(clash) {
             let what = format!("a further column can't be called `{name}`, the dataset has one of that name");
             return Err(Error::Shape { path: self.path(), what });
         }
@@ -139,9 +179,14 @@ fn write_parquet(path: &std::path::Path, rows: &[u8]) -> Result<crate::FileMark>
     let parse = |line: &[u8]| serde_json::from_slice::<Map<String, Value>>(line);
     let lines: Vec<&[u8]> = rows.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).collect();
     let mut fields = Vec::new();
+    let mut known: &[&'static str] = &CollectedRow::COLUMNS;
     for line in &lines {
-        for (name, _) in parse(line).map_err(|error| shape(error.to_string()))? {
-            if !CollectedRow::COLUMNS.contains(&name.as_str()) && !fields.contains(&name) {
+        let row = parse(line).map_err(|error| shape(error.to_string()))?;
+        if row.contains_key("margin") && !row.contains_key("response") {
+            known = &CollectedRow::PAIR_COLUMNS;
+        }
+        for (name, _) in row {
+            if !known.contains(&name.as_str()) && !fields.contains(&name) {
                 fields.push(name);
             }
         }
@@ -149,13 +194,17 @@ fn write_parquet(path: &std::path::Path, rows: &[u8]) -> Result<crate::FileMark>
     let batch = |lines: &[&[u8]]| {
         let parsed: std::result::Result<Vec<_>, _> = lines.iter().map(|line| parse(line)).collect();
         let parsed = parsed.map_err(|error| shape(error.to_string()))?;
-        columns(&parsed, &fields).map_err(|error| shape(error.to_string()))
+        columns(&parsed, known, &fields).map_err(|error| shape(error.to_string()))
     };
     let schema = batch(&[])?.schema();
     parquet_file::write(path, schema, lines.chunks(ROWS_PER_ROW_GROUP).map(batch))
 }
 
-fn columns(rows: &[Map<String, Value>], fields: &[String]) -> std::result::Result<RecordBatch, ArrowError> {
+fn columns(
+    rows: &[Map<String, Value>],
+    known: &[&'static str],
+    fields: &[String],
+) -> std::result::Result<RecordBatch, ArrowError> {
     let text = |name: &str| -> ArrayRef {
         let mut column = StringBuilder::new();
         rows.iter().for_each(|row| column.append_option(row.get(name).and_then(Value::as_str)));
@@ -163,7 +212,11 @@ fn columns(rows: &[Map<String, Value>], fields: &[String]) -> std::result::Resul
     };
     let message = vec![Field::new("role", DataType::Utf8, false), Field::new("content", DataType::Utf8, false)];
     let mut prompts = ListBuilder::new(StructBuilder::from_fields(message, 0));
-    let mut rewards = Float64Builder::new();
+    let number = |name: &str| -> ArrayRef {
+        let mut column = Float64Builder::new();
+        rows.iter().for_each(|row| column.append_option(row.get(name).and_then(Value::as_f64)));
+        Arc::new(column.finish())
+    };
     let mut steps = UInt64Builder::new();
     for row in rows {
         for said in row.get("prompt").and_then(Value::as_array).into_iter().flatten() {
@@ -175,17 +228,17 @@ fn columns(rows: &[Map<String, Value>], fields: &[String]) -> std::result::Resul
             prompts.values().append(true);
         }
         prompts.append(true);
-        rewards.append_option(row.get("reward").and_then(Value::as_f64));
         steps.append_option(row.get("step").and_then(Value::as_u64));
     }
-    let mut columns: Vec<(&str, ArrayRef, bool)> = vec![
-        ("prompt", Arc::new(prompts.finish()), false),
-        ("response", text("response"), false),
-        ("reference", text("reference"), true),
-        ("source", text("source"), false),
-        ("reward", Arc::new(rewards.finish()), true),
-        ("step", Arc::new(steps.finish()), false),
-    ];
+    let (prompts, steps): (ArrayRef, ArrayRef) = (Arc::new(prompts.finish()), Arc::new(steps.finish()));
+    let column = |&name: &&'static str| match name {
+        "prompt" => (name, prompts.clone(), false),
+        "step" => (name, steps.clone(), false),
+        "reward" => (name, number(name), true),
+        "margin" => (name, number(name), false),
+        _ => (name, text(name), name == "reference"),
+    };
+    let mut columns: Vec<(&str, ArrayRef, bool)> = known.iter().map(column).collect();
     columns.extend(fields.iter().map(|name| (name.as_str(), text(name), true)));
     RecordBatch::try_from_iter_with_nullable(columns)
 }

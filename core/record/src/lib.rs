@@ -29,7 +29,7 @@ mod parquet_file;
 mod rollouts;
 
 pub use checkpoint::{Checkpoint, Checkpoints, Damaged, Keep, Latest};
-pub use collected::{Collected, CollectedRow};
+pub use collected::{Answer, Collected, CollectedRow};
 pub use durable::hash_file;
 pub use error::{Error, Result};
 pub use folder::{Events, FileMark, Mark, Metrics, PhaseFolder, Rewound, RunFolder};

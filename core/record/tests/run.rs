@@ -7,7 +7,7 @@ use std::process::Command;
 
 use common::{create, fill, groups, newest, nothing, relative, resolved};
 use record::dataset::{self, Rows};
-use record::{CollectedRow, Error, Mark, RunFolder};
+use record::{Answer, CollectedRow, Error, Mark, RunFolder};
 use serde_json::json;
 
 /// The dataset's file once it is finished.
@@ -135,10 +135,9 @@ fn a_line_that_was_cut_by_a_kill_is_gone_after_opening() {
 fn row(n: u64, name: &str) -> CollectedRow {
     CollectedRow {
         prompt: vec![base::Message { role: "user".to_owned(), content: format!("question {n}") }],
-        response: format!("answer \"{n}\""),
+        answer: Answer::One { response: format!("answer \"{n}\""), reward: Some(0.5) },
         reference: (n > 0).then(|| n.to_string()),
         source: "math".to_owned(),
-        reward: Some(0.5),
         step: n,
         fields: vec![(name.to_owned(), format!("x{n}"))],
     }

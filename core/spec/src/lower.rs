@@ -11,11 +11,11 @@ use crate::fields::{Fields, Kind, Need, stage_type};
 use crate::files::SET;
 use crate::tree::{Entry, Node, Table, Value, parse_value};
 use crate::types::{
-    AdvantageScale, Checkpoints, Clip, Collect, Columns, Condition, Dataset, Device, DropRule, Dtype, EarlyStop,
-    Evaluation, Feed, Filter, Gate, Generate, Grpo, Kl, Learning, LearningRate, Lora, LossMean, Model, ModelSource,
-    Moment, OnUndecided, Optimizer, Order, Origin, Over, Pipeline, Plugin, PluginConfig, PluginSource, Questions,
-    Refill, Reward, RewardRule, Run, Sample, Sampling, Schedule, Sft, Shape, Source, Stage, StageKind, StopToken,
-    Verify,
+    AdvantageScale, Asked, Checkpoints, Clip, Collect, Columns, Condition, Dataset, Device, DropRule, Dtype, EarlyStop,
+    Evaluation, Feed, Filter, Gate, Generate, Grpo, Judge, JudgeBy, JudgeInput, Kl, Learning, LearningRate, Lora,
+    LossMean, Model, ModelSource, Moment, OnUndecided, Optimizer, Order, Origin, Over, Pairs, Pipeline, Plugin,
+    PluginConfig, PluginSource, Questions, Refill, Reward, RewardRule, Run, Sample, Sampling, Schedule, ScoreScale,
+    Sft, Shape, Source, Stage, StageKind, StopToken, TrainJudge, Verify,
 };
 
 /// Puts the default of each absent key into a checked document. Default paths are relative to the working folder, as if
@@ -232,18 +232,12 @@ fn stage(entry: &Entry) -> Option<Stage> {
         }),
         "verify" => StageKind::Verify(Verify {
             plugin: string(node, "plugin")?,
-            sources: match node.get("sources") {
-                Some(_) => Some(list(node, "sources", |item| item.as_text().map(str::to_owned))?),
-                None => None,
-            },
+            sources: sources(node)?,
             config: config(node),
-            on_undecided: match node.text("on_undecided")? {
-                "drop" => OnUndecided::Drop,
-                "zero" => OnUndecided::Zero,
-                _ => OnUndecided::Fail,
-            },
+            on_undecided: on_undecided(node)?,
             max_undecided: number(node, "max_undecided")?,
         }),
+        "judge" => StageKind::Judge(judge(node)?),
         "reward" => StageKind::Reward(Reward { rule: reward_rule(node)? }),
         "filter" => StageKind::Filter(Filter {
             drop: match node.get("drop") {
@@ -259,6 +253,18 @@ fn stage(entry: &Entry) -> Option<Stage> {
                 None => None,
             },
         }),
+        "pairs" => StageKind::Pairs(Pairs {
+            model: string(node, "model")?,
+            input: judge_input(node)?,
+            template: template(node),
+            asked: asked(node)?,
+            pairs_per_prompt: count(node, "pairs_per_prompt")?,
+            judgements: count(node, "judgements")?,
+            margin: number(node, "margin")?,
+            length_difference: number(node, "length_difference"),
+            max_undecided: number(node, "max_undecided")?,
+        }),
+        "train-judge" => StageKind::TrainJudge(TrainJudge { learning: learning(node)? }),
         "sft" => StageKind::Sft(Sft { learning: learning(node)? }),
         "grpo" => StageKind::Grpo(grpo(node)?),
         "collect" => StageKind::Collect(Collect { path: node.text("path")?.into() }),
@@ -266,6 +272,57 @@ fn stage(entry: &Entry) -> Option<Stage> {
     };
     let inputs = node.items("inputs").iter().filter_map(|input| input.as_text().map(str::to_owned)).collect();
     Some(Stage { inputs, kind, span: entry.key.clone() })
+}
+
+fn sources(node: &Node) -> Option<Option<Vec<String>>> {
+    Some(match node.get("sources") {
+        Some(_) => Some(list(node, "sources", |item| item.as_text().map(str::to_owned))?),
+        None => None,
+    })
+}
+
+fn on_undecided(node: &Node) -> Option<OnUndecided> {
+    Some(match node.text("on_undecided")? {
+        "drop" => OnUndecided::Drop,
+        "zero" => OnUndecided::Zero,
+        _ => OnUndecided::Fail,
+    })
+}
+
+fn judge(node: &Node) -> Option<Judge> {
+    let by = match node.get("prompt") {
+        Some(_) => JudgeBy::Text { asked: asked(node)?, samples: count(node, "samples")? },
+        None => JudgeBy::Score(match node.text("scale") {
+            Some("sigmoid") => ScoreScale::Sigmoid,
+            _ => ScoreScale::Raw,
+        }),
+    };
+    Some(Judge {
+        model: string(node, "model")?,
+        input: judge_input(node)?,
+        template: template(node),
+        sources: sources(node)?,
+        by,
+        on_undecided: on_undecided(node)?,
+        max_undecided: number(node, "max_undecided")?,
+    })
+}
+
+fn judge_input(node: &Node) -> Option<JudgeInput> {
+    Some(if node.text("input")? == "answer" { JudgeInput::Answer } else { JudgeInput::Response })
+}
+
+fn asked(node: &Node) -> Option<Asked> {
+    let prompt = node.get("prompt")?;
+    Some(Asked {
+        prompt: prompt.path()?,
+        plugin: string(node, "plugin")?,
+        config: config(node),
+        temperature: number(node, "temperature")?,
+        sampling: sampling(node)?,
+        max_tokens: count(node, "max_tokens")?,
+        span: prompt.span.clone(),
+    })
 }
 
 fn feed(node: &Node) -> Option<Feed> {
@@ -305,6 +362,9 @@ fn columns(node: &Node) -> Option<Columns> {
         shape,
         reference: string(node, "reference"),
         response: string(node, "response"),
+        chosen: string(node, "chosen"),
+        rejected: string(node, "rejected"),
+        label: string(node, "label"),
         fields: list(node, "fields", |item| item.as_text().map(str::to_owned))?,
     })
 }

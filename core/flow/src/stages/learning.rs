@@ -14,6 +14,19 @@ use crate::error::Error;
 /// The part of a minibatch's loss that a range of its sequences makes.
 type Loss<'a> = dyn FnMut(Range<usize>, &LogProbs) -> Result<Tensor, Error> + 'a;
 
+/// The learning walk over a range of a minibatch's parts, and their part of its loss.
+type Walked<'a> = dyn FnMut(Range<usize>, Learning) -> Result<Pass, Error> + 'a;
+
+/// What one pass of a minibatch gave.
+pub(crate) struct Pass {
+    /// Its part of the loss.
+    pub loss: Tensor,
+    /// For each MoE layer the number of tokens that each expert took.
+    pub expert_load: Vec<Vec<usize>>,
+    /// The sum of the balance loss.
+    pub balance: f64,
+}
+
 /// A model that learns and the state of its optimiser.
 pub(crate) struct Learner {
     pub stage: String,
@@ -99,21 +112,37 @@ impl Learner {
         temperature: f64,
         loss: &mut Loss<'_>,
     ) -> Result<Updated, Error> {
+        let lengths: Vec<usize> = sequences.iter().map(|sequence| sequence.tokens.len()).collect();
+        self.update_by(step, &lengths, sequences.len(), &mut |pass, how| {
+            let walk = self.model.learn(&sequences[pass.clone()], temperature, how).map_err(Error::model)?;
+            let loss = loss(pass, &walk)?;
+            Ok(Pass { loss, expert_load: walk.expert_load, balance: walk.balance })
+        })
+    }
+
+    /// One optimiser step on parts that stay together in a pass, with the tokens that each has, and the number of sequences
+    /// that they are in all.
+    pub fn update_by(
+        &self,
+        step: u64,
+        lengths: &[usize],
+        sequences: usize,
+        walked: &mut Walked<'_>,
+    ) -> Result<Updated, Error> {
         let params = self.model.params();
         params.iter().for_each(kernels::Param::zero_grad);
-        let lengths: Vec<usize> = sequences.iter().map(|sequence| sequence.tokens.len()).collect();
         let mut load: Vec<Vec<usize>> = Vec::new();
         let mut balance = 0.0;
         let how = Learning {
             recompute: self.spec.recompute,
             // The mean over the update's sequences, however many passes they take.
-            balance: self.spec.balance_loss.map(|factor| factor / sequences.len() as f64),
+            balance: self.spec.balance_loss.map(|factor| factor / sequences as f64),
         };
-        for pass in learn::pack(&lengths, self.spec.tokens_per_pass) {
-            let _span = tracing::debug_span!("pass", stage = self.stage, sequences = pass.len()).entered();
-            let walk = self.model.learn(&sequences[pass.clone()], temperature, how).map_err(Error::model)?;
+        for pass in learn::pack(lengths, self.spec.tokens_per_pass) {
+            let _span = tracing::debug_span!("pass", stage = self.stage, parts = pass.len()).entered();
+            let walk = walked(pass, how)?;
             balance += walk.balance;
-            let mut gradients = kernels::backward(&loss(pass, &walk)?).map_err(Error::model)?;
+            let mut gradients = kernels::backward(&walk.loss).map_err(Error::model)?;
             for param in &params {
                 param.collect(&mut gradients).map_err(Error::model)?;
             }
@@ -140,7 +169,7 @@ impl Learner {
         }
         self.model.balance(&load, self.spec.router_bias_step).map_err(Error::model)?;
         self.model.bump_version();
-        let terms = sequences.len() * load.len();
+        let terms = sequences * load.len();
         let balance_loss = how.balance.filter(|_| terms > 0).map(|_| balance / terms as f64);
         Ok(Updated { grad_norm: stats.grad_norm, max_violation: max_violation(&load), balance_loss })
     }

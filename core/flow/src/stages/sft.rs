@@ -7,7 +7,7 @@ use model::Sequence;
 
 use crate::error::Error;
 use crate::executor::{Inbox, Outbox, Report, Work};
-use crate::render::end;
+use crate::render::answered;
 use crate::stages::learning::Learner;
 
 pub(crate) struct SftStage {
@@ -62,12 +62,7 @@ impl SftStage {
     }
 
     fn text(&self, prompt: &[u32], response: &str, ended: bool) -> Result<Text, Error> {
-        let tokenizer = &self.learner.model.tokenizer;
-        let mut tokens = prompt.to_vec();
-        tokens.extend(tokenizer.encode(response).map_err(Error::model)?);
-        if ended {
-            tokens.push(end(tokenizer)?);
-        }
+        let tokens = answered(&self.learner.model, prompt, response, ended)?;
         let learned = prompt.len()..tokens.len();
         Ok(Text { tokens, learned: vec![learned] })
     }

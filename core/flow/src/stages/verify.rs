@@ -1,14 +1,15 @@
 //! `verify`: a plugin's verdict on each completion, on threads of its own.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-use base::{Context, Decision, Finding, Group, Judgement, RngKey, Verdict};
+use base::{Context, Finding, Group, Judgement, RngKey, Verdict};
 use host::Configured;
 use spec::OnUndecided;
 
 use crate::error::Error;
 use crate::executor::{Inbox, Outbox, Report, Work, spawn};
+use crate::stages::judged::{Ruling, Tally, covers};
 
 pub(crate) struct VerifyStage {
     pub name: String,
@@ -20,51 +21,21 @@ pub(crate) struct VerifyStage {
     pub threads: usize,
 }
 
-/// What was found about the completions of a step.
-#[derive(Default)]
-struct Tally {
-    decided: u64,
-    undecided: u64,
-    /// The first group with an undecided completion, and why it is.
-    first: Option<(usize, String)>,
-}
-
 impl VerifyStage {
     /// The verdicts for a group; an error where one is undecided and must not be.
     pub fn judge(&self, group: &Group, context: &Context) -> Result<Judgement, Error> {
-        let covered =
-            self.spec.sources.as_ref().is_none_or(|sources| sources.iter().any(|name| **name == *group.prompt.source));
-        let verdicts = if covered {
+        let verdicts = if covers(&self.spec.sources, group) {
             let _span = tracing::debug_span!("verify", stage = self.name, group = group.index).entered();
             self.plugin.verify(context, group)?
         } else {
             vec![Verdict::NotApplicable; group.completions.len()]
         };
-        let mut reasons = verdicts.iter().enumerate().filter_map(|(i, verdict)| match verdict {
-            Verdict::Undecided(reason) => Some((i, reason)),
-            _ => None,
-        });
-        if self.spec.on_undecided == OnUndecided::Fail
-            && let Some((number, reason)) = reasons.next()
-        {
-            return Err(Error::Finding(format!(
-                "completion {number} of prompt {} (row {} of `{}`) is undecided and `on_undecided` is \"fail\": {reason}",
-                group.index, group.prompt.id, group.prompt.source
-            )));
-        }
+        self.ruling().require_decided(group, &verdicts)?;
         Ok(Judgement { stage: self.name.clone(), verdicts })
     }
 
-    /// Takes what could not be decided out of the group, where the file says so.
-    fn decide(&self, group: &mut Group, judgement: &Judgement) {
-        if self.spec.on_undecided != OnUndecided::Drop {
-            return;
-        }
-        for (decision, verdict) in group.decisions.iter_mut().zip(&judgement.verdicts) {
-            if let (Decision::Keep, Verdict::Undecided(reason)) = (&*decision, verdict) {
-                *decision = Decision::Drop(format!("undecided by `{}`: {reason}", self.name));
-            }
-        }
+    fn ruling(&self) -> Ruling<'_> {
+        Ruling { stage: &self.name, on_undecided: self.spec.on_undecided, most: self.spec.max_undecided }
     }
 
     /// What the plugin is told about a step.
@@ -86,10 +57,7 @@ impl Work for VerifyStage {
                 }
                 let judged = self.judge(&group, &context).and_then(|judgement| {
                     tally.lock().unwrap_or_else(PoisonError::into_inner).add(group.index, &judgement.verdicts);
-                    let mut group = Group::clone(&group);
-                    self.decide(&mut group, &judgement);
-                    group.judgements.push(Arc::new(judgement));
-                    outbox.send(&Arc::new(group))
+                    outbox.send(&self.ruling().judged(&group, judgement))
                 });
                 if judged.is_err() {
                     stop.store(true, Ordering::Relaxed);
@@ -114,39 +82,9 @@ impl Work for VerifyStage {
             }
         }
         gone?;
-        let Tally { decided, undecided, first } = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let share = undecided as f64 / (decided + undecided).max(1) as f64;
-        let warning = first.map(|(_, reason)| {
-            format!(
-                "{undecided} of {} completions are undecided by `{}`, the first: {reason}",
-                decided + undecided,
-                self.name
-            )
-        });
-        let finding = warning.as_ref().filter(|_| share > self.spec.max_undecided);
-        let finding =
-            finding.map(|text| format!("{text}; that is more than `max_undecided = {}`", self.spec.max_undecided));
-        let metrics = vec![(format!("undecided/{}", self.name), undecided as f64)];
+        let tally = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
         let spent = Some((self.plugin.name().to_owned(), self.plugin.spent().since(spent_before)));
-        Ok(Report { metrics, spent, finding, warning, groups: None })
-    }
-}
-
-impl Tally {
-    fn add(&mut self, group: usize, verdicts: &[Verdict]) {
-        for verdict in verdicts {
-            match verdict {
-                Verdict::Decided(_) => self.decided += 1,
-                Verdict::Undecided(reason) => {
-                    self.undecided += 1;
-                    // Whatever thread comes first: the first in the order of prompts is the one that is shown.
-                    if self.first.as_ref().is_none_or(|(first, _)| group < *first) {
-                        self.first = Some((group, reason.clone()));
-                    }
-                }
-                Verdict::NotApplicable => {}
-            }
-        }
+        Ok(Report { spent, ..tally.report(&self.ruling(), "completions") })
     }
 }
 

@@ -12,7 +12,7 @@ mod rotary;
 use kernels::ops::Router;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
 use crate::weights::Blocks;
@@ -31,6 +31,9 @@ const KNOWN: [(&str, Read); 7] = [
 ];
 
 type Read = fn(&Common, &Map<String, Value>) -> Reading<(Attention, Vec<FeedForward>)>;
+
+/// How transformers' classes of models end that have a head for labels.
+const CLASSIFIES: &str = "ForSequenceClassification";
 
 /// What was read, or why not.
 type Reading<T> = std::result::Result<T, String>;
@@ -51,8 +54,8 @@ pub struct Config {
     pub attention: Attention,
     /// The feed-forward part of each layer.
     pub feed_forward: Vec<FeedForward>,
-    /// Whether the head is the embedding's table.
-    pub tied: bool,
+    /// What the residual stream is projected to in the end.
+    pub head: Head,
     /// The number of positions.
     pub context: usize,
     /// The standard deviation of random initial weights.
@@ -61,10 +64,23 @@ pub struct Config {
     pub eos: Vec<u32>,
     /// The token that begins a sequence.
     pub bos: Option<u32>,
+    /// The token that batches of others are filled up with: a score is never read at it.
+    pub pad: Option<u32>,
     /// How a checkpoint's FP8 weights are scaled.
     pub(crate) blocks: Option<Blocks>,
     /// The file as it was read, so that saving keeps what only others understand.
     json: Map<String, Value>,
+}
+
+/// What the residual stream is projected to in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Head {
+    /// The logits of the next token, by the table of the embedding.
+    Tied,
+    /// The logits of the next token, by a table of its own.
+    Own,
+    /// One number, the score of a reward model: the hub's `...ForSequenceClassification` with one label.
+    Score,
 }
 
 /// How tokens look at earlier ones.
@@ -174,6 +190,10 @@ struct Common {
     hidden_act: Option<String>,
     eos_token_id: Option<OneOrMany>,
     bos_token_id: Option<u32>,
+    pad_token_id: Option<i64>,
+    architectures: Option<Vec<String>>,
+    num_labels: Option<usize>,
+    id2label: Option<Map<String, Value>>,
     quantization_config: Option<Value>,
 }
 
@@ -232,11 +252,13 @@ impl Config {
             norm_eps: common.rms_norm_eps,
             attention,
             feed_forward,
-            tied: common.tie_word_embeddings,
+            head: common.head()?,
             context: common.max_position_embeddings,
             initializer_range: common.initializer_range,
             eos: common.eos_token_id.map(OneOrMany::into_vec).unwrap_or_default(),
             bos: common.bos_token_id,
+            // Some hub checkpoints write -1 for none.
+            pad: common.pad_token_id.and_then(|id| u32::try_from(id).ok()),
             blocks: common.quantization_config.as_ref().map(Blocks::from_json).transpose()?,
             json: json.clone(),
         })
@@ -254,6 +276,19 @@ impl Config {
         json.insert(key.into(), "float32".into());
         json.shift_remove("quantization_config");
         format!("{:#}\n", Value::Object(json))
+    }
+
+    /// The same model with the head of a reward model, as transformers names it.
+    #[must_use]
+    pub(crate) fn with_score(mut self) -> Self {
+        let capital =
+            |word: &str| word.chars().take(1).flat_map(char::to_uppercase).chain(word.chars().skip(1)).collect();
+        let family: String = self.architecture().split('_').map(|word| -> String { capital(word) }).collect();
+        self.json.insert("architectures".into(), json!([format!("{family}{CLASSIFIES}")]));
+        self.json.insert("id2label".into(), json!({ "0": "LABEL_0" }));
+        self.json.insert("label2id".into(), json!({ "LABEL_0": 0 }));
+        self.head = Head::Score;
+        self
     }
 
     /// The number of layers whose weights a checkpoint may hold beyond the model's own: multi-token prediction, which is
@@ -278,6 +313,20 @@ impl Config {
 }
 
 impl Common {
+    fn head(&self) -> Reading<Head> {
+        let class = self.architectures.iter().flatten().next();
+        if class.is_none_or(|class| !class.ends_with(CLASSIFIES)) {
+            return Ok(if self.tie_word_embeddings { Head::Tied } else { Head::Own });
+        }
+        // Without a word on labels there are two, as in transformers.
+        match self.id2label.as_ref().map(Map::len).or(self.num_labels).unwrap_or(2) {
+            1 => Ok(Head::Score),
+            labels => {
+                Err(format!("it tells {labels} labels apart; of classifiers only reward models are read, with one"))
+            }
+        }
+    }
+
     fn refuse_what_is_not_implemented(&self) -> Reading<()> {
         sizes(&[
             ("vocab_size", self.vocab_size),
@@ -364,7 +413,6 @@ fn check_router(router: &Router) -> Reading<()> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
 
     use super::*;
 

@@ -8,12 +8,12 @@ use kernels::Param;
 use serde_json::{Map, Value, json};
 
 use super::Model;
-use crate::config::{Config, OneOrMany};
+use crate::config::{Config, Head, OneOrMany};
 use crate::error::{Error, Result};
 use crate::lora;
 use crate::memory;
 use crate::tokenizer::Tokenizer;
-use crate::transformer::Transformer;
+use crate::transformer::{SCORE, Transformer};
 use crate::weights::{self, Blocks, Checkpoint, Entry, Random, SHARD_BYTES};
 
 /// What a parameter that was read is put behind.
@@ -86,10 +86,21 @@ impl Folder {
 
     /// Reads the weights onto a device, each parameter as `behind` makes it.
     fn load_behind(
-        mut self,
+        self,
         tokenizer: Tokenizer,
         device: &Device,
         dtype: DType,
+        behind: &mut Behind<'_>,
+    ) -> Result<Model> {
+        self.load_from(tokenizer, (device, dtype), None, behind)
+    }
+
+    /// The same; a `head` that is given makes a language model a reward model.
+    fn load_from(
+        mut self,
+        tokenizer: Tokenizer,
+        (device, dtype): (&Device, DType),
+        head: Option<&Random>,
         behind: &mut Behind<'_>,
     ) -> Result<Model> {
         let findings = self.findings();
@@ -100,7 +111,16 @@ impl Folder {
         let notes = self.notes();
         let kept = self.checkpoint.kept(|name| self.predicts_further(name));
         let checkpoint = &mut self.checkpoint;
-        let mut source = |entry: &Entry| behind(entry, entry.param(checkpoint.gather(entry)?, device, dtype)?);
+        if head.is_some() {
+            self.config = self.config.with_score();
+        }
+        let mut source = |entry: &Entry| {
+            let values = match head.filter(|_| entry.name == SCORE) {
+                Some(random) => random.gather(entry)?,
+                None => checkpoint.gather(entry)?,
+            };
+            behind(entry, entry.param(values, device, dtype)?)
+        };
         let mut model = Model::assemble(self.config, tokenizer, self.extras, (device, dtype), &mut source)?;
         checkpoint.finish()?;
         (model.kept, model.notes) = (kept, notes);
@@ -130,6 +150,50 @@ impl Model {
         opened.load_behind(tokenizer, device, dtype, behind)
     }
 
+    /// Reads a folder as a reward model. If it is a language model's, the head that gives scores is random, its numbers
+    /// normal with the config's `initializer_range` and drawn from `key`, and the head of the language model is left out.
+    ///
+    /// # Errors
+    /// As for [`Self::load`]; a folder of adapters.
+    pub fn load_with_score(folder: &Path, key: RngKey, device: &Device, dtype: DType) -> Result<Self> {
+        if lora::Folder::read(folder)?.is_some() {
+            return Err(Error::file(folder, "it holds adapters; merge them first: `pipeline model merge`"));
+        }
+        let opened = Folder::open(folder)?;
+        let tokenizer = Tokenizer::from_file(&folder.join("tokenizer.json"))?;
+        let random = Random { key, deviation: opened.config.initializer_range };
+        let head = Some(&random).filter(|_| opened.config.head != Head::Score);
+        opened.load_from(tokenizer, (device, dtype), head, &mut |_, param| Ok(param))
+    }
+
+    /// A reward model with random weights, as [`Self::init`] makes a language model.
+    ///
+    /// # Errors
+    /// As for [`Self::init`].
+    pub fn init_with_score(
+        config_json: &Path,
+        tokenizer_json: &Path,
+        chat_template: Option<&Path>,
+        key: RngKey,
+        device: &Device,
+        dtype: DType,
+    ) -> Result<Self> {
+        let config = Config::from_json(&read(config_json)?).map_err(about(config_json))?.with_score();
+        Self::init_of(config, tokenizer_json, chat_template, key, (device, dtype))
+    }
+
+    fn init_of(
+        config: Config,
+        tokenizer_json: &Path,
+        chat_template: Option<&Path>,
+        key: RngKey,
+        place: (&Device, DType),
+    ) -> Result<Self> {
+        let tokenizer = Tokenizer::from_file(tokenizer_json)?;
+        let extras = Extras { template: chat_template.map(read).transpose()?, ..Extras::default() };
+        Self::with_random_weights(config, tokenizer, extras, key, place)
+    }
+
     /// A model with random weights: matrices normal with the config's `initializer_range`, norms one. A tensor's numbers
     /// depend on `key` and its name alone. `dtype` as for [`Self::load`].
     ///
@@ -144,9 +208,7 @@ impl Model {
         dtype: DType,
     ) -> Result<Self> {
         let config = Config::from_json(&read(config_json)?).map_err(about(config_json))?;
-        let tokenizer = Tokenizer::from_file(tokenizer_json)?;
-        let extras = Extras { template: chat_template.map(read).transpose()?, ..Extras::default() };
-        Self::with_random_weights(config, tokenizer, extras, key, (device, dtype))
+        Self::init_of(config, tokenizer_json, chat_template, key, (device, dtype))
     }
 
     /// A model with random weights, as [`Model::init`] makes it, of a config and a tokenizer that need no files.

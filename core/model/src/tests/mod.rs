@@ -10,6 +10,7 @@ mod learning;
 mod lora;
 mod parity;
 mod sampling;
+mod scores;
 mod training;
 
 use std::path::{Path, PathBuf};

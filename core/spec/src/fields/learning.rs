@@ -39,6 +39,14 @@ pub(super) static SFT: Fields = Fields {
     rules: &[],
 };
 
+pub(super) static TRAIN_JUDGE: Fields = Fields {
+    name: "train-judge",
+    doc: "Trains a reward model: on pairs (`columns.chosen` and `rejected`; Bradley-Terry) or on single answers (`columns.label`; \
+          binary cross-entropy). A language model gets a new head that gives scores.",
+    fields: &[TYPE, INPUTS, MODEL, MINIBATCHES, OPTIMIZER, ROUTER_BIAS_STEP, BALANCE_LOSS, TOKENS_PER_PASS, RECOMPUTE],
+    rules: &[],
+};
+
 pub(super) static GRPO: Fields = Fields {
     name: "grpo",
     doc: "Group relative policy optimisation (DeepSeekMath, arXiv 2402.03300, section 4.1).",

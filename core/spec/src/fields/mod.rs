@@ -4,6 +4,7 @@
 //! they can't tell different stories.
 
 mod document;
+mod judges;
 mod learning;
 mod manifest;
 mod stages;

@@ -1,6 +1,7 @@
 //! The tables of the stages.
 
-use super::learning::{GRPO, SFT};
+use super::judges::{JUDGE, PAIRS};
+use super::learning::{GRPO, SFT, TRAIN_JUDGE};
 use super::{Bounds, COUNT, Choice, Field, Fields, Kind, ROWS, Rule, choice, default, optional, required};
 use crate::types::Edge;
 
@@ -23,11 +24,14 @@ pub(crate) static STAGES: &[StageType] = &[
     stage("generate", &GENERATE, &[], Some(Edge::Prompts)),
     stage("sample", &SAMPLE, &[Edge::Prompts], Some(Edge::Completions)),
     stage("verify", &VERIFY, &[Edge::Completions, Edge::Verdicts], Some(Edge::Verdicts)),
+    stage("judge", &JUDGE, &[Edge::Completions, Edge::Verdicts], Some(Edge::Verdicts)),
     StageType { joins: true, ..stage("reward", &REWARD, &[Edge::Verdicts], Some(Edge::Rewards)) },
     stage("filter", &FILTER, &[Edge::Rewards], Some(Edge::Rewards)),
+    stage("pairs", &PAIRS, &[Edge::Completions, Edge::Verdicts, Edge::Rewards], Some(Edge::Pairs)),
     stage("sft", &SFT, &[Edge::Prompts, Edge::Rewards], None),
     stage("grpo", &GRPO, &[Edge::Rewards], None),
-    stage("collect", &COLLECT, &[Edge::Rewards, Edge::Verdicts], None),
+    stage("train-judge", &TRAIN_JUDGE, &[Edge::Prompts], None),
+    stage("collect", &COLLECT, &[Edge::Rewards, Edge::Verdicts, Edge::Pairs], None),
 ];
 
 const fn stage(name: &'static str, fields: &'static Fields, takes: &'static [Edge], gives: Option<Edge>) -> StageType {
@@ -47,6 +51,28 @@ pub(super) const INPUTS: Field =
 
 pub(super) const PLUGIN_CONFIG: &str = "The plugin's configuration, checked by its own schema.";
 pub(super) const FIELDS_CONFIG: Field = optional("config", Kind::Config, PLUGIN_CONFIG);
+
+pub(super) const SOURCES: Field = optional(
+    "sources",
+    Kind::List(&Kind::Name("a source"), 1),
+    "The sources that it covers, all if absent. Other rows are not applicable: neither 0 nor undecided.",
+);
+pub(super) const ON_UNDECIDED: Field = required(
+    "on_undecided",
+    Kind::Choice(&[
+        choice("drop", "The completion is dropped."),
+        choice("zero", "It scores 0."),
+        choice("fail", "The run ends."),
+    ]),
+    "What becomes of a completion that can't be decided.",
+);
+pub(super) const MAX_UNDECIDED: Field = default(
+    "max_undecided",
+    Kind::Number(Bounds::SHARE),
+    "0.5",
+    "The share of a step that may be undecided before the run ends, after a commit; 1: the run goes on though nothing is \
+     decided.",
+);
 
 pub(super) const TEMPLATE: Field = optional(
     "template",
@@ -138,10 +164,24 @@ pub(super) static COLUMNS: Fields = Fields {
         ),
         optional("text", Kind::Text, "A text that an sft stage learns as a whole."),
         optional("reference", Kind::Text, "The right answer."),
-        optional("response", Kind::Text, "The text to imitate."),
+        optional("response", Kind::Text, "The text to imitate, or to be labelled."),
+        optional("chosen", Kind::Text, "The better answer of a pair, to train a judge on."),
+        optional("rejected", Kind::Text, "The worse answer of a pair."),
+        optional(
+            "label",
+            Kind::Text,
+            "Whether `response` is as it should be, to train a judge on: 1 or 0, true or false.",
+        ),
         default("fields", Kind::List(&Kind::Text, 0), "[]", "Columns handed to plugins."),
     ],
-    rules: &[Rule::ExactlyOne(&["prompt", "conversation", "text"]), Rule::Needs("response", "prompt")],
+    rules: &[
+        Rule::ExactlyOne(&["prompt", "conversation", "text"]),
+        Rule::Needs("response", "prompt"),
+        Rule::Needs("chosen", "prompt"),
+        Rule::Needs("chosen", "rejected"),
+        Rule::Needs("rejected", "chosen"),
+        Rule::Needs("label", "response"),
+    ],
 };
 
 static GENERATE: Fields = Fields {
@@ -194,28 +234,10 @@ static VERIFY: Fields = Fields {
         TYPE,
         default("inputs", Kind::List(&Kind::Reference("stage"), 0), "[]", "The stage it takes its input from."),
         required("plugin", Kind::Reference("plugin"), "The plugin (world `verifier`)."),
-        optional(
-            "sources",
-            Kind::List(&Kind::Name("a source"), 1),
-            "The sources that it covers, all if absent. Other rows are not applicable: neither 0 nor undecided.",
-        ),
+        SOURCES,
         default("config", Kind::Config, "{}", PLUGIN_CONFIG),
-        required(
-            "on_undecided",
-            Kind::Choice(&[
-                choice("drop", "The completion is dropped."),
-                choice("zero", "It scores 0."),
-                choice("fail", "The run ends."),
-            ]),
-            "What becomes of a completion that the plugin can't decide.",
-        ),
-        default(
-            "max_undecided",
-            Kind::Number(Bounds::SHARE),
-            "0.5",
-            "The share of a step's completions that may be undecided before the run ends, after a commit; 1: the run \
-             goes on though nothing is decided.",
-        ),
+        ON_UNDECIDED,
+        MAX_UNDECIDED,
     ],
     rules: &[],
 };

@@ -31,7 +31,9 @@ fn inputs(dag: &Dag<'_>, stage: &Stage<'_>, findings: &mut Vec<Diagnostic>) {
         for (_, span) in others {
             let message = format!("stage `{}` takes only one input", stage.name);
             let error = Diagnostic::error("too-many-inputs", message).at((*span).clone(), "one too many");
-            findings.push(error.help("only reward stages join branches, each a verify stage of the same sample stage"));
+            findings.push(
+                error.help("only reward stages join branches, each a verify or judge stage of the same sample stage"),
+            );
         }
     }
 }
@@ -79,6 +81,7 @@ fn words(edge: Edge) -> &'static str {
         Edge::Completions => "completions",
         Edge::Verdicts => "verdicts",
         Edge::Rewards => "rewards",
+        Edge::Pairs => "pairs",
     }
 }
 
@@ -197,7 +200,7 @@ fn work(dag: &Dag<'_>, findings: &mut Vec<Diagnostic>) {
     if end.is_none() && known && table(dag.root, "evaluations").is_empty() {
         let message = "the pipeline learns nothing, collects nothing and evaluates nothing";
         let error = Diagnostic::error("nothing-to-do", message).at(dag.root.span.clone(), "has no end");
-        findings.push(error.help("add a grpo, sft or collect stage, or an evaluation"));
+        findings.push(error.help("add a grpo, sft, train-judge or collect stage, or an evaluation"));
     }
     for (name, entry) in table(dag.root, "evaluations") {
         let never = entry.node.get("at").and_then(|at| at.as_array()).is_some_and(<[_]>::is_empty);

@@ -5,6 +5,7 @@
 
 pub(crate) mod gates;
 mod graph;
+mod judges;
 mod learning;
 pub(crate) mod names;
 mod rounds;
@@ -22,6 +23,7 @@ pub(crate) fn check(root: &Node, findings: &mut Vec<Diagnostic>) {
     names::check(&dag, findings);
     graph::check(&dag, findings);
     learning::check(&dag, findings);
+    judges::check(&dag, findings);
     gates::check(root, findings);
     rounds::check(&dag, findings);
     sources::check(&dag, findings);
@@ -52,7 +54,12 @@ impl Stage<'_> {
 
     /// Whether it trains the model that it names.
     pub(crate) fn learns(&self) -> bool {
-        self.is("sft") || self.is("grpo")
+        self.is("sft") || self.is("grpo") || self.is("train-judge")
+    }
+
+    /// Whether it gives verdicts on completions.
+    fn judges(&self) -> bool {
+        self.is("verify") || self.is("judge")
     }
 }
 
@@ -91,7 +98,7 @@ impl<'a> Dag<'a> {
 
     /// The model that a stage names, if it is defined, and where it is named.
     fn model(&self, stage: &Stage<'a>) -> Option<(&'a str, &'a Span)> {
-        let node = stage.node.get("model").filter(|_| stage.is("sample") || stage.learns())?;
+        let node = stage.node.get("model")?;
         let name = node.as_text().filter(|name| table(self.root, "models").contains_key(*name))?;
         Some((name, &node.span))
     }

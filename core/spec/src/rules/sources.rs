@@ -12,7 +12,7 @@ pub(super) fn check(dag: &Dag<'_>, findings: &mut Vec<Diagnostic>) {
         if stage.is("dataset") || stage.is("generate") {
             readers(dag, stage, findings);
         }
-        if stage.is("verify") {
+        if stage.judges() {
             unknown(dag, stage, findings);
         }
         if stage.is("sample") {
@@ -49,7 +49,9 @@ fn sources_of<'a>(stage: &Stage<'a>) -> Vec<(&'a str, &'a base::Span)> {
 
 /// Prompts become tokens once, by the template and the tokenizer of the model that takes them.
 fn readers(dag: &Dag<'_>, source: &Stage<'_>, findings: &mut Vec<Diagnostic>) {
-    let reads = |stage: &&Stage<'_>| stage.inputs.iter().any(|(input, _)| *input == source.name);
+    let reads = |stage: &&Stage<'_>| {
+        (stage.is("sample") || stage.learns()) && stage.inputs.iter().any(|(input, _)| *input == source.name)
+    };
     let mut readers = dag.stages.values().filter(reads).filter_map(|stage| Some((stage, dag.model(stage)?)));
     let Some((first, (model, first_at))) = readers.next() else { return };
     for (stage, (other, at)) in readers {
@@ -83,7 +85,7 @@ fn unknown(dag: &Dag<'_>, stage: &Stage<'_>, findings: &mut Vec<Diagnostic>) {
 }
 
 fn uncovered(dag: &Dag<'_>, sample: &Stage<'_>, findings: &mut Vec<Diagnostic>) {
-    let judges = dag.stages.values().filter(|stage| stage.is("verify"));
+    let judges = dag.stages.values().filter(|stage| stage.judges());
     let judges: Vec<&Stage<'_>> =
         judges.filter(|judge| dag.upstream(judge.name).iter().any(|stage| stage.name == sample.name)).collect();
     if judges.is_empty() {
@@ -102,12 +104,12 @@ fn uncovered(dag: &Dag<'_>, sample: &Stage<'_>, findings: &mut Vec<Diagnostic>) 
     };
     for (source, span) in dag.upstream(sample.name).into_iter().flat_map(sources_of) {
         if !judges.iter().any(|judge| covers(judge, source)) {
-            let message = format!("no verify stage covers the rows of source `{source}`");
+            let message = format!("no verify or judge stage covers the rows of source `{source}`");
             let error =
                 Diagnostic::error("uncovered-source", message).at(span.clone(), "its completions would go unjudged");
             let named = judges.iter().filter_map(|judge| judge.node.get("sources"));
             let error = named.fold(error, |error, node| error.label(node.span.clone(), "does not name it"));
-            findings.push(error.help(format!("add \"{source}\" to the `sources` of a verify stage")));
+            findings.push(error.help(format!("add \"{source}\" to the `sources` of one")));
         }
     }
 }

@@ -32,14 +32,20 @@ pub enum StageKind {
     Sample(Sample),
     /// Verdicts from a plugin.
     Verify(Verify),
+    /// Verdicts from a model.
+    Judge(Judge),
     /// Rewards from verdicts.
     Reward(Reward),
     /// Fewer completions.
     Filter(Filter),
+    /// Preference pairs, made by a judge.
+    Pairs(Pairs),
     /// Supervised fine-tuning: on the rows' responses, or on completions that were kept.
     Sft(Sft),
     /// Group relative policy optimisation.
     Grpo(Grpo),
+    /// A reward model's training.
+    TrainJudge(TrainJudge),
     /// What was kept, as a dataset.
     Collect(Collect),
 }
@@ -56,6 +62,8 @@ pub enum Edge {
     Verdicts,
     /// Groups with rewards.
     Rewards,
+    /// Groups of two completions, the better one and the other.
+    Pairs,
 }
 
 /// How rows become prompts, and in which order.
@@ -128,8 +136,14 @@ pub struct Columns {
     pub shape: Shape,
     /// The right answer.
     pub reference: Option<String>,
-    /// The text to imitate.
+    /// The text to imitate, or to be labelled.
     pub response: Option<String>,
+    /// The better answer of a pair.
+    pub chosen: Option<String>,
+    /// The worse answer of a pair.
+    pub rejected: Option<String>,
+    /// Whether the response is as it should be.
+    pub label: Option<String>,
     /// Handed to plugins.
     pub fields: Vec<String>,
 }
@@ -242,6 +256,104 @@ pub struct Verify {
     pub max_undecided: f64,
 }
 
+/// `type = "judge"`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Judge {
+    /// The judge; it is never trained.
+    pub model: String,
+    /// What is judged.
+    pub input: JudgeInput,
+    /// How a conversation becomes text for the judge, as in a feed.
+    pub template: Option<String>,
+    /// The sources it covers; all if absent.
+    pub sources: Option<Vec<String>>,
+    /// How the model judges.
+    pub by: JudgeBy,
+    /// What becomes of what it can't decide.
+    pub on_undecided: OnUndecided,
+    /// As of a verify stage.
+    pub max_undecided: f64,
+}
+
+/// What is judged of a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JudgeInput {
+    /// All of it.
+    Response,
+    /// What follows the thinking.
+    Answer,
+}
+
+/// How a model judges.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JudgeBy {
+    /// A reward model, by its score.
+    Score(ScoreScale),
+    /// A language model, by so many texts of which a plugin reads scores; their mean counts.
+    Text {
+        /// What it is asked.
+        asked: Asked,
+        /// The number of texts.
+        samples: usize,
+    },
+}
+
+/// How the score of a reward model becomes a verdict's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScoreScale {
+    /// As it is.
+    Raw,
+    /// `1 / (1 + exp(-score))`.
+    Sigmoid,
+}
+
+/// What a language model is asked that judges, how it writes, and who reads it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Asked {
+    /// A Jinja file: the question.
+    pub prompt: PathBuf,
+    /// The plugin (world `verifier`) that reads a score from its text.
+    pub plugin: String,
+    /// Its configuration.
+    pub config: PluginConfig,
+    /// Divides the logits; 0 takes the likeliest token.
+    pub temperature: f64,
+    /// Which tokens may be chosen, and which end a text.
+    #[serde(flatten)]
+    pub sampling: Sampling,
+    /// The limit on a text's tokens.
+    pub max_tokens: usize,
+    /// The place of the question's path.
+    #[serde(skip)]
+    pub span: Span,
+}
+
+/// `type = "pairs"`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Pairs {
+    /// The judge; it is never trained.
+    pub model: String,
+    /// What is judged.
+    pub input: JudgeInput,
+    /// How a conversation becomes text for the judge, as in a feed.
+    pub template: Option<String>,
+    /// What it is asked.
+    pub asked: Asked,
+    /// Pairs of a prompt's completions.
+    pub pairs_per_prompt: usize,
+    /// How often each is judged: even, as half of them have the two in the other order.
+    pub judgements: usize,
+    /// What the mean of the judgements must exceed.
+    pub margin: f64,
+    /// How far the mean lengths of chosen and rejected may differ, as a share of the mean length of both; `None`: any.
+    pub length_difference: Option<f64>,
+    /// As of a verify stage, of pairs.
+    pub max_undecided: f64,
+}
+
 /// `type = "reward"`: either weights or a plugin.
 #[derive(Clone, Debug, Serialize)]
 pub struct Reward {
@@ -344,7 +456,7 @@ pub enum LearningRate {
     Linear,
 }
 
-/// What both learning stages share.
+/// What learning stages share.
 #[derive(Clone, Debug, Serialize)]
 pub struct Learning {
     /// The model that learns.
@@ -366,6 +478,13 @@ pub struct Learning {
 /// `type = "sft"`: on the rows' responses, or on completions that were kept.
 #[derive(Clone, Debug, Serialize)]
 pub struct Sft {
+    /// What it shares with other learning stages.
+    pub learning: Learning,
+}
+
+/// `type = "train-judge"`.
+#[derive(Clone, Debug, Serialize)]
+pub struct TrainJudge {
     /// What it shares with other learning stages.
     pub learning: Learning,
 }
