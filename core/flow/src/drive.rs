@@ -175,7 +175,7 @@ impl Drive<'_> {
         let (phase, steps) = (current.phase.name, current.phase.pipeline.run.steps);
         self.run.events().append("stopped-early", &[("phase", json!(phase)), ("step", json!(done))])?;
         self.observer.notice(&Event::StoppedEarly { phase, step: done, steps });
-        let last = |one: &Evaluation| one.spec.at_end && !one.is_due(done, steps);
+        let last = |one: &Evaluation| one.exam.spec.at_end && !one.is_due(done, steps);
         let (numbers, seconds) = self.evaluate(current, done, last)?;
         if !numbers.is_empty() {
             self.run.metrics().append(phase, done, &numbers)?;
@@ -292,12 +292,13 @@ impl Drive<'_> {
         let phase = current.phase.name;
         let mut numbers = Numbers::new();
         for evaluation in current.ready.evaluations.iter().filter(|one| due(one)) {
-            let name = &evaluation.name;
+            let name = &evaluation.exam.name;
             let evaluated = evaluation.run(step).map_err(|cause| Error::Stage {
                 stage: format!("evaluation {name}"),
                 step,
                 cause: Box::new(cause),
             })?;
+            current.folder.evaluations().write(name, step, &evaluated.answered)?;
             self.run.events().append(
                 "evaluation",
                 &[
@@ -309,8 +310,8 @@ impl Drive<'_> {
             )?;
             self.observer.notice(&Event::Evaluated { phase, step, name, metrics: &evaluated.metrics });
             numbers.extend(evaluated.metrics);
-            if let Some(warning) = evaluated.warning {
-                self.warn(current, name, &warning)?;
+            for (about, warning) in &evaluated.warnings {
+                self.warn(current, &format!("{name}: {about}"), warning)?;
             }
         }
         Ok((numbers, started.elapsed().as_secs_f64()))

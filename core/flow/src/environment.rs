@@ -1,5 +1,6 @@
 //! The environment checks: does the file fit the plugins, data and models that it names? Each finding has its place.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use base::{Diagnostic, Row, Span};
@@ -7,9 +8,11 @@ use host::{Host, World};
 use indexmap::IndexMap;
 use model::{ChatTemplate, Config, Tokenizer};
 use record::dataset::Rows;
-use spec::{Asked, Columns, Feed, JudgeBy, ModelSource, Origin, Questions, RewardRule, Stage, StageKind};
+use spec::{Asked, Columns, Feed, JudgeBy, ModelSource, Origin, Questions, RewardRule, Shape, Stage, StageKind};
 
 use crate::error::Error;
+use crate::evaluate::exam::part;
+use crate::evaluate::rating::Others;
 use crate::feed;
 use crate::phase::Phase;
 use crate::plan::{Role, pairs_before, role};
@@ -21,11 +24,11 @@ use crate::stages::collect::{PROVENANCE, columns};
 pub(crate) fn read_rows(
     path: &Path,
     columns: &Columns,
-    limit: Option<usize>,
+    part: Range<usize>,
     span: &Span,
     fits: &dyn Fn(&Row) -> Result<(), Error>,
 ) -> Result<Vec<Row>, Vec<Diagnostic>> {
-    let rows = Rows::read(path).and_then(|rows| feed::rows_from_file(&rows, columns, limit, fits));
+    let rows = Rows::read(path).and_then(|rows| feed::rows_from_file(&rows, columns, part, fits));
     rows.map_err(|error| vec![Diagnostic::error("dataset", error.to_string()).at(span.clone(), "read from here")])
 }
 
@@ -44,8 +47,9 @@ pub(crate) fn check(
     }
     for (name, evaluation) in &pipeline.evaluations {
         let span = match &evaluation.questions {
-            Questions::File { path, columns, limit, span } => {
-                findings.extend(read_rows(path, columns, *limit, span, &|_| Ok(())).err().unwrap_or_default());
+            Questions::File { path, columns, skip, limit, span } => {
+                let rows = read_rows(path, columns, part(*skip, *limit), span, &|_| Ok(()));
+                findings.extend(rows.err().unwrap_or_default());
                 span
             }
             Questions::Plugin { plugin, config, .. } => {
@@ -54,6 +58,12 @@ pub(crate) fn check(
             }
         };
         check_template(name, evaluation.template.as_deref(), span, findings);
+        if let Some(rating) = &evaluation.rating
+            && let Some(problem) = rating.table.as_deref().and_then(|path| Others::read(path).err())
+        {
+            let message = format!("the ratings that `{name}` compares with can't be used");
+            findings.push(Diagnostic::error("rating-table", message).at(rating.span.clone(), problem));
+        }
     }
     for (name, model) in &pipeline.models {
         let folder = match phase.model(name) {
@@ -95,7 +105,7 @@ fn check_stage(
                     None => &source.path,
                 };
                 findings.extend(
-                    read_rows(path, &source.columns, None, &source.span, &|_| Ok(())).err().unwrap_or_default(),
+                    read_rows(path, &source.columns, 0..usize::MAX, &source.span, &|_| Ok(())).err().unwrap_or_default(),
                 );
             }
         }
@@ -205,9 +215,16 @@ fn check_collected_columns(collecting: &Phase<'_>, source: &spec::Source, findin
             _ => {}
         }
     }
-    let Columns { prompt, reference, response, chosen, rejected, label, fields, .. } = &source.columns;
+    let Columns { prompt, shape, reference, response, chosen, rejected, label, fields } = &source.columns;
+    let prompt: Vec<String> = match shape {
+        Shape::Template => {
+            let names = ChatTemplate::new(prompt).and_then(|template| template.variables());
+            names.unwrap_or_default().into_iter().collect()
+        }
+        Shape::Prompt | Shape::Conversation | Shape::Text => vec![prompt.clone()],
+    };
     let further = [reference, response, chosen, rejected, label].into_iter().flatten();
-    let wanted = std::iter::once(prompt).chain(further).chain(fields);
+    let wanted = prompt.iter().chain(further).chain(fields);
     for column in wanted.filter(|column| !known.contains(&column.as_str())) {
         let message = format!("the phase `{}` collects no column `{column}`", collecting.name);
         findings.push(
@@ -306,6 +323,7 @@ pub(crate) fn inputs(phase: &Phase<'_>) -> Result<IndexMap<String, String>, Erro
         if let Questions::File { path, .. } = &evaluation.questions {
             paths.push(path.clone());
         }
+        paths.extend(evaluation.rating.as_ref().and_then(|rating| rating.table.clone()));
     }
     for (name, model) in &pipeline.models {
         match (phase.model(name), &model.source) {

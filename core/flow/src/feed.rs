@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use base::{Context, Message, Prompt, RngKey, Row};
 use host::Configured;
-use model::{Model, Tokenizer};
+use model::{ChatTemplate, Model, Tokenizer};
 use record::dataset::Rows;
 use spec::{Columns, Feed as FeedSpec, Order, Shape};
 
@@ -133,11 +133,11 @@ fn deal(sources: &[Source], first: u64, count: usize) -> Vec<(usize, u64)> {
     dealt
 }
 
-/// The rows of a file, by the columns that the pipeline file names. `fits` may refuse a row.
+/// A part of the rows of a file, by the columns that the pipeline file names. `fits` may refuse a row.
 pub(crate) fn rows_from_file(
     rows: &Rows,
     columns: &Columns,
-    limit: Option<usize>,
+    part: Range<usize>,
     fits: &dyn Fn(&Row) -> Result<(), Error>,
 ) -> Result<Vec<Row>, record::Error> {
     let optional = |row: usize, column: &str| -> Result<Option<String>, record::Error> {
@@ -165,23 +165,13 @@ pub(crate) fn rows_from_file(
             )
         })
     };
-    (0..rows.len().min(limit.unwrap_or(usize::MAX)))
+    let prompts = Prompts::new(columns).map_err(|what| rows.row_error(0, &what))?;
+    if part.start >= rows.len() {
+        return Err(rows.row_error(rows.len() - 1, "it is the last row, and `skip` leaves out more"));
+    }
+    (part.start..rows.len().min(part.end))
         .map(|i| {
-            let prompt = match rows.require(i, &columns.prompt)? {
-                serde_json::Value::String(content) => vec![Message { role: "user".into(), content }],
-                list @ serde_json::Value::Array(_) => serde_json::from_value(list).map_err(|error| {
-                    rows.row_error(
-                        i,
-                        &format!("column `{}` is no list of messages with role and content: {error}", columns.prompt),
-                    )
-                })?,
-                _ => {
-                    return Err(rows.row_error(
-                        i,
-                        &format!("column `{}` must hold a string or a list of messages", columns.prompt),
-                    ));
-                }
-            };
+            let prompt = prompts.read(rows, i)?;
             let reference = columns.reference.as_deref().map(|column| optional(i, column)).transpose()?.flatten();
             let mut fields = Vec::new();
             if let Some(column) = &columns.response {
@@ -216,6 +206,46 @@ pub(crate) fn truth(label: &str) -> Option<bool> {
         "1" | "1.0" | "true" => Some(true),
         "0" | "0.0" | "false" => Some(false),
         _ => None,
+    }
+}
+
+/// What prompts are made of, ready to be read.
+enum Prompts<'a> {
+    Column(&'a str),
+    /// The template, and the columns that it names.
+    Template(ChatTemplate, Vec<String>),
+}
+
+impl<'a> Prompts<'a> {
+    fn new(columns: &'a Columns) -> Result<Self, String> {
+        if columns.shape != Shape::Template {
+            return Ok(Self::Column(&columns.prompt));
+        }
+        let wrong = |error| format!("`prompt_template` can't be used: {error}");
+        let template = ChatTemplate::new(&columns.prompt).map_err(wrong)?;
+        let columns = template.variables().map_err(wrong)?.into_iter().collect();
+        Ok(Self::Template(template, columns))
+    }
+
+    /// The conversation that a row begins.
+    fn read(&self, rows: &Rows, row: usize) -> Result<Vec<Message>, record::Error> {
+        let user = |content: String| vec![Message { role: "user".into(), content }];
+        match self {
+            Self::Template(template, columns) => {
+                let values = columns.iter().map(|column| Ok((column.clone(), rows.require(row, column)?)));
+                let values = values.collect::<Result<serde_json::Map<_, _>, record::Error>>()?;
+                let failed = |error| rows.row_error(row, &format!("`prompt_template` fails: {error}"));
+                template.render_with(&values).map(user).map_err(failed)
+            }
+            Self::Column(column) => match rows.require(row, column)? {
+                serde_json::Value::String(content) => Ok(user(content)),
+                list @ serde_json::Value::Array(_) => serde_json::from_value(list).map_err(|error| {
+                    let what = format!("column `{column}` is no list of messages with role and content: {error}");
+                    rows.row_error(row, &what)
+                }),
+                _ => Err(rows.row_error(row, &format!("column `{column}` must hold a string or a list of messages"))),
+            },
+        }
     }
 }
 

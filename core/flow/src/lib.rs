@@ -31,6 +31,7 @@ mod stages;
 mod steps;
 
 pub use error::Error;
+pub use evaluate::elsewhere::{Completions, Judged, judge};
 pub use observer::{Event, Observer};
 pub use record::dataset;
 pub use run::{Interrupt, Job, Origin, Outcome, check, latest, origin, resume, run};

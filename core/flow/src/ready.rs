@@ -9,13 +9,12 @@ use host::{Configured, Host, World};
 use indexmap::IndexMap;
 use model::Model;
 use model::sampler::Settings;
-use spec::{
-    Asked, JudgeBy, ModelSource, Origin, Pipeline, PluginConfig, Questions, RewardRule, Schedule, Shape, StageKind,
-};
+use spec::{Asked, JudgeBy, ModelSource, Origin, Pipeline, PluginConfig, RewardRule, Schedule, Shape, StageKind};
 
 use crate::environment::{PAIR, RESPONSE, bad_question, condition, read_rows};
 use crate::error::Error;
 use crate::evaluate::Evaluation;
+use crate::evaluate::exam::{self, Exam};
 use crate::executor::Work;
 use crate::feed::{Dealer, Feed, Source, rows_between};
 use crate::memory;
@@ -91,7 +90,7 @@ pub(crate) fn prepare<'a>(phase: &Phase<'a>, takeover: &Takeover, host: &Host) -
         plan: &plan,
         models: models(pipeline, takeover)?,
         seeds: RngKey::new(pipeline.seed, phase.name),
-        threads: pipeline.run.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
+        threads: exam::threads(pipeline),
     };
     let work = plan.order().map(|node| builder.stage(node)).collect::<Result<_, _>>()?;
     let evaluations =
@@ -230,7 +229,8 @@ impl Builder<'_, '_> {
             let other = data.get(name).or_else(|| data.get(&format!("{name}.{}", source.name)));
             let path = other.unwrap_or(&source.path);
             let shape = source.columns.shape;
-            let rows = read_rows(path, &source.columns, None, &source.span, &|row| fits(&renderer, &model, row, shape));
+            let fits = |row: &base::Row| fits(&renderer, &model, row, shape);
+            let rows = read_rows(path, &source.columns, 0..usize::MAX, &source.span, &fits);
             Ok(Source {
                 name: source.name.as_str().into(),
                 weight: source.weight,
@@ -343,34 +343,16 @@ impl Builder<'_, '_> {
     }
 
     fn evaluation(&self, name: &str, evaluation: &spec::Evaluation) -> Result<Evaluation, Error> {
-        // The questions of an evaluation are the same in every phase of a recipe.
-        let key = RngKey::new(self.pipeline.seed, "evaluation").derive(name);
         let model = self.model(&evaluation.model)?;
         let renderer = Renderer::new(evaluation.template.as_deref(), evaluation.system.as_deref(), &model)?;
-        let (Questions::File { span, .. } | Questions::Plugin { config: PluginConfig { span, .. }, .. }) =
-            &evaluation.questions;
-        require_room(name, evaluation.max_tokens, &model, span)?;
-        let rows = match &evaluation.questions {
-            Questions::File { path, columns, limit, span } => {
-                read_rows(path, columns, *limit, span, &|row| fits(&renderer, &model, row, Shape::Prompt))
-                    .map_err(Error::Environment)?
-            }
-            Questions::Plugin { plugin, config, count } => {
-                let plugin = self.configure(plugin, World::Generator, config)?;
-                rows_between(&plugin, 0, key, 0..*count)?
-            }
-        };
-        let prompt = |(i, row)| renderer.prompt(&model.tokenizer, i as u64, name.into(), row);
-        let questions = rows.into_iter().enumerate().map(prompt).collect::<Result<_, _>>()?;
-        let verifiers = evaluation.verify.iter().filter_map(|stage| match &self.pipeline.stages.get(stage)?.kind {
-            // An evaluation's rows belong to no source: the stage judges all of them.
-            StageKind::Verify(verify) => Some(self.verify(stage, &spec::Verify { sources: None, ..verify.clone() })),
-            _ => None,
-        });
-        let verifiers = verifiers.collect::<Result<_, _>>()?;
+        require_room(name, evaluation.max_tokens, &model, exam::span(evaluation))?;
+        let key = exam::key(self.pipeline, name);
+        let rows = exam::rows(evaluation, self.plugins, key, &|row| fits(&renderer, &model, row, Shape::Prompt))?;
+        let prompt = |(id, row)| renderer.prompt(&model.tokenizer, id, name.into(), row);
+        let questions = rows.into_iter().map(prompt).collect::<Result<_, _>>()?;
+        let exam = Exam::new(self.pipeline, self.seeds, self.plugins, name, questions)?;
         let settings = settings(&evaluation.sampling, &model, name)?;
-        let (name, spec, threads) = (name.to_owned(), evaluation.clone(), self.threads);
-        Ok(Evaluation { name, spec, model, settings, questions, verifiers, key, threads })
+        Ok(Evaluation { exam, model, settings })
     }
 }
 

@@ -44,7 +44,7 @@ impl Renderer {
         shape: Shape,
     ) -> Result<Arc<Prompt>, Error> {
         match shape {
-            Shape::Prompt => self.prompt(tokenizer, id, source, row),
+            Shape::Prompt | Shape::Template => self.prompt(tokenizer, id, source, row),
             Shape::Conversation => self.conversation(tokenizer, id, source, row),
             Shape::Text => self.text(tokenizer, id, source, row),
         }

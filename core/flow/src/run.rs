@@ -30,6 +30,8 @@ pub struct Job<'a> {
     pub file: &'a Path,
     /// The overrides, as on the command line.
     pub overrides: &'a [String],
+    /// Whether `document` is no more than the file's evaluations.
+    pub only_evaluations: bool,
 }
 
 /// How a run was started, so that it can be read again.
@@ -41,6 +43,8 @@ pub struct Origin {
     pub file: PathBuf,
     /// The overrides.
     pub overrides: Vec<String>,
+    /// Whether only the evaluations of the file were run.
+    pub only_evaluations: bool,
 }
 
 /// How a run ended without an error.
@@ -151,7 +155,12 @@ pub fn run(job: &Job<'_>, observer: &dyn Observer, interrupt: &Interrupt) -> Res
     let folder = std::env::current_dir().unwrap_or_default();
     run.events().append(
         STARTED,
-        &[("folder", json!(folder)), ("file", json!(job.file)), ("overrides", json!(job.overrides))],
+        &[
+            ("folder", json!(folder)),
+            ("file", json!(job.file)),
+            ("overrides", json!(job.overrides)),
+            ("only_evaluations", json!(job.only_evaluations)),
+        ],
     )?;
     let recipe_gates = recipe_gates(job.document);
     let drive = Drive { run: &run, phases: &phases, recipe_gates, host: &host, observer, interrupt };
@@ -260,6 +269,7 @@ pub fn origin(folder: &Path) -> Result<Origin, Error> {
             folder: serde_json::from_value(event["folder"].clone()).ok()?,
             file: serde_json::from_value(event["file"].clone()).ok()?,
             overrides: serde_json::from_value(event["overrides"].clone()).ok()?,
+            only_evaluations: event["only_evaluations"] == json!(true),
         })
     });
     started.ok_or_else(|| unknown("its events don't say how it was started".to_owned()))

@@ -28,7 +28,8 @@ pub(crate) fn is_log(name: &str) -> bool {
 
 /// Whether a file of the ledger is a whole dataset.
 pub(crate) fn is_dataset(name: &str) -> bool {
-    name.rsplit('/').nth(1) == Some("collected") && !is_log(name)
+    let phase = name.strip_prefix("phases/").and_then(|rest| rest.split_once('/'));
+    phase.map_or(name, |(_, rest)| rest).starts_with("collected/") && !is_log(name)
 }
 
 /// Whether `name`, one of the `names` in the folder, was made here. A dataset that is not committed still has its log.

@@ -14,6 +14,7 @@ use crate::checkpoint::Checkpoints;
 use crate::collected::{self, Collected};
 use crate::durable;
 use crate::error::{Error, Result};
+use crate::evaluations::{self, Evaluations};
 use crate::json;
 use crate::lines::Lines;
 use crate::rollouts::{self, Rollouts};
@@ -49,7 +50,7 @@ pub struct Mark {
 pub struct Rewound {
     /// Files that were made after the commit, and are gone now.
     pub removed: Vec<PathBuf>,
-    /// Rollouts that the commit vouches for, but that are absent or of another length. Nothing in the run reads them again.
+    /// Rollouts and results of evaluations that the commit vouches for, but that are absent or of another length. Nothing in the run reads them again.
     pub lost: Vec<PathBuf>,
 }
 
@@ -210,6 +211,9 @@ impl RunFolder {
         for part in ["checkpoints", "rollouts", "collected"] {
             durable::remove_leftovers(&phase.path().join(part))?;
         }
+        for part in evaluations::folders(&phase.path())? {
+            durable::remove_leftovers(&phase.path().join(part))?;
+        }
         Checkpoints::new(&phase).recover()?;
         Ok(phase)
     }
@@ -261,12 +265,13 @@ impl RunFolder {
         let phases = durable::names(&inner.path.join(PHASES))?;
         let prefixes = phases.iter().map(|phase| format!("{PHASES}/{phase}/"));
         for prefix in std::iter::once(String::new()).chain(prefixes).filter(|prefix| inner.path.join(prefix).is_dir()) {
-            for part in ["rollouts", "collected"] {
-                let names = durable::names(&inner.path.join(&prefix).join(part))?;
-                let is_ours = |name: &str| match part {
+            let evaluations = evaluations::folders(&inner.path.join(&prefix))?;
+            for part in ["rollouts".to_owned(), "collected".to_owned()].into_iter().chain(evaluations) {
+                let names = durable::names(&inner.path.join(&prefix).join(&part))?;
+                let is_ours = |name: &str| match part.as_str() {
                     _ if name.starts_with(durable::WRITING) => true,
-                    "rollouts" => rollouts::is_ours(name),
-                    _ => collected::is_ours(name, &names),
+                    "collected" => collected::is_ours(name, &names),
+                    _ => rollouts::step_of(name).is_some(),
                 };
                 let ours = names.iter().filter(|name| is_ours(name)).map(|name| format!("{prefix}{part}/{name}"));
                 let mut later: Vec<String> = ours.filter(|name| !mark.files.contains_key(name)).collect();
@@ -305,6 +310,11 @@ impl PhaseFolder {
     /// Its rollouts.
     pub fn rollouts(&self) -> Rollouts {
         Rollouts::new(self)
+    }
+
+    /// What its evaluations saw.
+    pub fn evaluations(&self) -> Evaluations {
+        Evaluations::new(self)
     }
 
     /// A dataset that it makes: a file name that ends in `.jsonl` or `.parquet`.

@@ -6,9 +6,10 @@
 //!   events.jsonl                 the log; not covered by exactness
 //!   metrics.jsonl timing.jsonl   one flat JSON object a line
 //!   rollouts/step-000050.parquet every completion of a step
+//!   evaluations/NAME/            what an evaluation saw after a step: step-000050.parquet
 //!   checkpoints/step-000050/     appears whole or not at all; `state.json` has the hashes
 //!   collected/                   datasets that the run made
-//!   phases/NAME/                 the last three, for each phase of a recipe
+//!   phases/NAME/                 the last four, for each phase of a recipe
 //! ```
 //!
 //! A checkpoint is the commit. Its [`Mark`] says how long every other file was, so that a resumed run first cuts them
@@ -22,6 +23,7 @@ mod collected;
 pub mod dataset;
 mod durable;
 mod error;
+mod evaluations;
 mod folder;
 mod json;
 mod lines;
@@ -32,5 +34,6 @@ pub use checkpoint::{Checkpoint, Checkpoints, Damaged, Keep, Latest};
 pub use collected::{Answer, Collected, CollectedRow};
 pub use durable::hash_file;
 pub use error::{Error, Result};
+pub use evaluations::{Answered, Evaluations};
 pub use folder::{Events, FileMark, Mark, Metrics, PhaseFolder, Rewound, RunFolder};
 pub use rollouts::Rollouts;

@@ -75,10 +75,10 @@ fn file(step: u64) -> String {
     format!("rollouts/step-{step:06}.parquet")
 }
 
-/// Whether a file in the folder of the rollouts was made here.
-pub(crate) fn is_ours(name: &str) -> bool {
-    let step = name.strip_prefix("step-").and_then(|name| name.strip_suffix(".parquet"));
-    step.and_then(|step| step.parse().ok()).is_some_and(|step| file(step).ends_with(&format!("/{name}")))
+/// The step of a file `step-000050.parquet` that was made here, of rollouts or of an evaluation.
+pub(crate) fn step_of(name: &str) -> Option<u64> {
+    let step = name.strip_prefix("step-")?.strip_suffix(".parquet")?.parse().ok()?;
+    file(step).ends_with(&format!("/{name}")).then_some(step)
 }
 
 /// Cuts the groups into runs of at most `TOKENS_PER_ROW_GROUP` tokens, at least one group each.
@@ -159,13 +159,9 @@ impl Columns {
         self.tokens.append_value(completion.tokens.iter().copied().map(Some));
         self.loss_mask.append_value(completion.loss_mask.iter().copied().map(Some));
         self.logprobs.append_value(completion.logprobs.iter().copied().map(Some));
-        self.finish.append_value(match completion.finish {
-            Finish::Stop => "stop",
-            Finish::Length => "length",
-            Finish::Aborted => "aborted",
-        });
+        self.finish.append_value(finish(completion.finish));
         self.weights_version.append_value(completion.weights_version);
-        self.verdicts.append_value(verdicts(group, number).to_string());
+        self.verdicts.append_value(Value::Object(verdicts(group, number)).to_string());
         self.reward.append_option(group.rewards.get(number).copied().flatten());
         self.advantage.append_option(advantage);
         let (decision, reason) = match group.decisions.get(number) {
@@ -217,11 +213,21 @@ pub(crate) fn messages(messages: &[base::Message]) -> Value {
     messages.iter().map(|message| serde_json::json!({ "role": message.role, "content": message.content })).collect()
 }
 
-fn verdicts(group: &Group, number: usize) -> Value {
+/// The word for why a completion ended.
+pub(crate) fn finish(finish: Finish) -> &'static str {
+    match finish {
+        Finish::Stop => "stop",
+        Finish::Length => "length",
+        Finish::Aborted => "aborted",
+    }
+}
+
+/// What each verify stage found about a completion, by stage.
+pub(crate) fn verdicts(group: &Group, number: usize) -> Map<String, Value> {
     let mut verdicts = Map::new();
     for judgement in &group.judgements {
         let verdict = judgement.verdicts.get(number).and_then(|verdict| serde_json::to_value(verdict).ok());
         verdicts.insert(judgement.stage.clone(), verdict.unwrap_or(Value::Null));
     }
-    Value::Object(verdicts)
+    verdicts
 }

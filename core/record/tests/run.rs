@@ -7,7 +7,7 @@ use std::process::Command;
 
 use common::{create, fill, groups, newest, nothing, relative, resolved};
 use record::dataset::{self, Rows};
-use record::{Answer, CollectedRow, Error, Mark, RunFolder};
+use record::{Answer, Answered, CollectedRow, Error, Mark, RunFolder};
 use serde_json::json;
 
 /// The dataset's file once it is finished.
@@ -272,6 +272,79 @@ fn rollouts_repeat_to_the_byte_and_read_back() {
     assert!(matches!(short, Err(Error::Shape { .. })));
     let empty = phase.rollouts().write(6, &[], &[]).unwrap();
     assert!(matches!(Rows::read(&empty), Err(Error::Dataset(dataset::Error::Empty { .. }))));
+}
+
+fn answered() -> Vec<Answered> {
+    let one = |(group, greedy)| Answered {
+        group,
+        right: vec![Some(true), None],
+        classes: vec![Some(0), None],
+        majority: Some(0),
+        greedy,
+    };
+    groups().into_iter().zip([false, true]).map(one).collect()
+}
+
+#[test]
+fn results_of_an_evaluation_repeat_to_the_byte_and_read_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let phase = create(dir.path()).phase(Some("reason")).unwrap();
+    let path = phase.evaluations().write("sums", 40, &answered()).unwrap();
+    assert!(path.ends_with("phases/reason/evaluations/sums/step-000040.parquet"));
+    assert_eq!(path, phase.evaluations().path("sums", 40));
+    let bytes = fs::read(&path).unwrap();
+    phase.evaluations().write("sums", 40, &answered()).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), bytes);
+
+    let rows = Rows::read(&path).unwrap();
+    assert_eq!(rows.len(), 4);
+    let row = |row, columns: &[&str]| columns.iter().map(|column| rows.get(row, column).unwrap()).collect::<Vec<_>>();
+    assert_eq!(row(0, &["phase", "evaluation", "step", "question", "completion"]), [
+        json!("reason"),
+        json!("sums"),
+        json!(40),
+        json!(7),
+        json!(0)
+    ]);
+    let found = ["text", "length", "finish", "right", "answer", "class", "majority", "greedy"];
+    assert_eq!(json!(row(0, &found)), json!(["2", 2, "stop", true, "2", 0, true, false]));
+    assert_eq!(json!(row(1, &found)), json!(["three", 3, "length", null, null, null, false, false]));
+    assert_eq!(rows.get(3, "greedy"), Some(json!(true)));
+    assert_eq!(rows.get(1, "verdicts"), Some(json!("{\"accuracy\":{\"undecided\":\"fuel exhausted\"}}")));
+
+    let mut short = answered();
+    short[0].right.pop();
+    assert!(matches!(phase.evaluations().write("sums", 41, &short), Err(Error::Shape { .. })));
+    assert!(matches!(phase.evaluations().write("../sums", 41, &answered()), Err(Error::Name { .. })));
+}
+
+/// An evaluation may have the name of any other part of the folder.
+#[test]
+fn results_after_the_commit_are_taken_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = create(dir.path());
+    let phase = run.phase(None).unwrap();
+    for name in ["sums", "collected"] {
+        phase.evaluations().write(name, 0, &answered()).unwrap();
+    }
+    phase.checkpoints().write(1, newest(3), &json!({}), nothing).unwrap();
+    let later: Vec<_> =
+        ["sums", "collected"].map(|name| phase.evaluations().write(name, 1, &answered()).unwrap()).to_vec();
+    let folder = run.path().join("evaluations");
+    fs::write(folder.join("notes.md"), "mine").unwrap();
+    fs::write(folder.join("sums/notes.md"), "mine").unwrap();
+    fs::write(folder.join("sums/.writing-step-000002.parquet"), "half").unwrap();
+    let mark = phase.checkpoints().latest().unwrap().checkpoint.unwrap().mark;
+    assert!(mark.files.contains_key("evaluations/sums/step-000000.parquet"), "{mark:?}");
+    let mut removed = run.rewind(&mark).unwrap().removed;
+    removed.sort();
+    assert_eq!(removed, [&later[1], &folder.join("sums/.writing-step-000002.parquet"), &later[0]].map(Clone::clone));
+    assert!(folder.join("sums/notes.md").exists());
+    fs::remove_file(folder.join("collected/step-000000.parquet")).unwrap();
+    assert_eq!(run.rewind(&mark).unwrap().lost, [folder.join("collected/step-000000.parquet")]);
+    fs::write(folder.join("sums/.writing-step-000003.parquet"), "half").unwrap();
+    run.phase(None).unwrap();
+    assert!(!folder.join("sums/.writing-step-000003.parquet").exists());
 }
 
 /// What readers of the record use: `PYTHON` names an interpreter that has pandas and pyarrow.

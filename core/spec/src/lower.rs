@@ -14,7 +14,7 @@ use crate::types::{
     AdvantageScale, Asked, Checkpoints, Clip, Collect, Columns, Condition, Dataset, Device, DropRule, Dtype, EarlyStop,
     Evaluation, Feed, Filter, Gate, Generate, Grpo, Judge, JudgeBy, JudgeInput, Kl, Learning, LearningRate, Lora,
     LossMean, Model, ModelSource, Moment, OnUndecided, Optimizer, Order, Origin, Over, Pairs, Pipeline, Plugin,
-    PluginConfig, PluginSource, Questions, Refill, Reward, RewardRule, Run, Sample, Sampling, Schedule, ScoreScale,
+    PluginConfig, PluginSource, Questions, Rating, Refill, Reward, RewardRule, Run, Sample, Sampling, Schedule, ScoreScale,
     Sft, Shape, Source, Stage, StageKind, StopToken, TrainJudge, Verify,
 };
 
@@ -355,6 +355,7 @@ fn source(node: &Node) -> Option<Source> {
 fn columns(node: &Node) -> Option<Columns> {
     let named = |key: &str, shape| string(node, key).map(|column| (column, shape));
     let (prompt, shape) = named("prompt", Shape::Prompt)
+        .or_else(|| named("prompt_template", Shape::Template))
         .or_else(|| named("conversation", Shape::Conversation))
         .or_else(|| named("text", Shape::Text))?;
     Some(Columns {
@@ -461,6 +462,7 @@ fn evaluation(node: &Node) -> Option<Evaluation> {
         Some(data) => Questions::File {
             path: data.path()?,
             columns: columns(node.get("columns")?)?,
+            skip: count(node, "skip").unwrap_or(0),
             limit: count(node, "limit"),
             span: data.span.clone(),
         },
@@ -469,13 +471,31 @@ fn evaluation(node: &Node) -> Option<Evaluation> {
         }
     };
     let at = |word: &str| node.items("at").iter().any(|item| item.as_text() == Some(word));
+    let samples = count(node, "samples")?;
+    let mut pass_at: Vec<usize> = match node.get("pass_at") {
+        Some(_) => list(node, "pass_at", |item| usize::try_from(item.as_integer()?).ok())?,
+        None => vec![samples],
+    };
+    pass_at.retain(|k| *k > 1);
+    pass_at.sort_unstable();
+    pass_at.dedup();
+    let rating = match node.get("rating") {
+        Some(rating) => Some(Rating {
+            column: string(rating, "column")?,
+            table: rating.get("table").and_then(Node::path),
+            span: rating.span.clone(),
+        }),
+        None => None,
+    };
     Some(Evaluation {
         model: string(node, "model")?,
         questions,
         template: template(node),
         system: string(node, "system"),
         verify: node.items("verify").iter().filter_map(|item| item.as_text().map(str::to_owned)).collect(),
-        samples: count(node, "samples")?,
+        samples,
+        pass_at,
+        rating,
         temperature: number(node, "temperature")?,
         sampling: sampling(node)?,
         max_tokens: count(node, "max_tokens")?,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use base::{Diagnostic, Runs};
 use spec::{
     AdvantageScale, Device, Document, DropRule, Dtype, Files, LearningRate, LossMean, ModelSource, OnUndecided, Order,
-    Origin, Pipeline, PluginSource, Questions, Recipe, RewardRule, Schedule, StageKind, StopToken,
+    Origin, Pipeline, PluginSource, Questions, Recipe, RewardRule, Schedule, Shape, StageKind, StopToken,
 };
 
 fn folder() -> PathBuf {
@@ -179,10 +179,29 @@ fn what_evaluations_say() {
     let Questions::File { path, limit, .. } = &aime.questions else { panic!() };
     assert_eq!((path, *limit), (&folder().join("aime24.jsonl"), Some(30)));
     let made = &it.evaluations["made"];
-    assert_eq!((made.samples, made.temperature, made.greedy), (1, 1.0, false));
+    assert_eq!((made.samples, made.temperature, made.greedy), (4, 1.0, false));
     assert_eq!((made.at_start, made.at_end, made.every), (true, true, None));
     assert_eq!(made.verify, ["accuracy", "format"]);
     assert!(matches!(&made.questions, Questions::Plugin { count: 200, plugin, .. } if plugin == "tasks"));
+    assert_eq!((aime.pass_at.as_slice(), made.pass_at.as_slice()), ([64].as_slice(), [4].as_slice()));
+    let contest = &it.evaluations["contest"];
+    let Questions::File { columns, skip, limit, .. } = &contest.questions else { panic!() };
+    assert_eq!((*skip, *limit), (10, Some(20)));
+    assert_eq!((columns.prompt.as_str(), columns.shape), ("{{ title }}\n{{ text }}", Shape::Template));
+    let rating = contest.rating.as_ref().expect("the evaluation has a rating");
+    assert_eq!((rating.column.as_str(), &rating.table), ("rating", &Some(folder().join("ratings.csv"))));
+    assert!(contest.pass_at.is_empty(), "pass@1 is there always");
+}
+
+#[test]
+fn only_the_evaluations_of_a_file_are_left_with_what_they_need() {
+    let it = pipeline("full.toml", &[]).only_evaluations();
+    assert_eq!(it.run.steps, 0);
+    assert_eq!(it.stages.keys().collect::<Vec<_>>(), ["accuracy", "format"]);
+    assert!(it.stages.values().all(|stage| stage.inputs.is_empty()));
+    assert_eq!(it.models.keys().collect::<Vec<_>>(), ["policy", "tiny"]);
+    assert!(it.evaluations.values().all(|one| one.at_start && !one.at_end && one.every.is_none()));
+    assert!(it.gates.is_empty());
 }
 
 #[test]

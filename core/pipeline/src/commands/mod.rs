@@ -30,6 +30,18 @@ fn load(file: &Path, overrides: &[String]) -> (Option<Document>, Files) {
     (document.filter(|_| valid), files)
 }
 
+/// No more of a file than its evaluations.
+fn evaluations(document: Document) -> anyhow::Result<Document> {
+    match document {
+        Document::Pipeline(pipeline) => Ok(Document::Pipeline(Box::new(pipeline.only_evaluations()))),
+        Document::Recipe(recipe) => {
+            let files: Vec<_> = recipe.phases.iter().map(|phase| phase.pipeline.file.display().to_string()).collect();
+            let files = files.join(", ");
+            anyhow::bail!("{} is a recipe: evaluate the file of one of its phases: {files}", recipe.file.display())
+        }
+    }
+}
+
 fn report(diagnostics: &[Diagnostic], files: &Files) {
     if !diagnostics.is_empty() {
         ui::say(ui::diagnostics::render(diagnostics, files, ui::colors()).trim_end_matches('\n'));

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use super::load;
+use super::{evaluations, load};
 use super::run::finish;
 use crate::exit_code;
 
@@ -24,7 +24,8 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
     } else {
         let (document, _) = load(&args.run, &args.overrides);
         let Some(document) = document else { return Ok(exit_code::FINDING) };
-        let folder = flow::latest(&flow::Job { document: &document, file: &args.run, overrides: &args.overrides })?;
+        let (file, overrides) = (args.run.as_path(), args.overrides.as_slice());
+        let folder = flow::latest(&flow::Job { document: &document, file, overrides, only_evaluations: false })?;
         let origin = flow::origin(&folder)?;
         let same = |a: &Path, b: &Path| a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
         anyhow::ensure!(
@@ -52,7 +53,11 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
             .with_context(|| format!("failed to enter {}", origin.folder.display()))?;
     }
     let (document, files) = load(&origin.file, &origin.overrides);
-    let Some(document) = document else { return Ok(exit_code::FINDING) };
-    let job = flow::Job { document: &document, file: &origin.file, overrides: &origin.overrides };
+    let Some(mut document) = document else { return Ok(exit_code::FINDING) };
+    if origin.only_evaluations {
+        document = evaluations(document)?;
+    }
+    let flow::Origin { file, overrides, only_evaluations, .. } = &origin;
+    let job = flow::Job { document: &document, file, overrides, only_evaluations: *only_evaluations };
     finish(&files, |observer, interrupt| flow::resume(&job, &folder, observer, interrupt))
 }

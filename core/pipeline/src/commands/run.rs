@@ -17,7 +17,7 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<u8> {
     let (document, files) = load(&args.file, &args.overrides);
     let Some(document) = document else { return Ok(exit_code::FINDING) };
-    let job = flow::Job { document: &document, file: &args.file, overrides: &args.overrides };
+    let job = flow::Job { document: &document, file: &args.file, overrides: &args.overrides, only_evaluations: false };
     finish(&files, |observer, interrupt| flow::run(&job, observer, interrupt))
 }
 

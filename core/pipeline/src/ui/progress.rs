@@ -83,9 +83,12 @@ impl Observer for Progress {
             }
             Event::Evaluated { phase, step, name, metrics } => {
                 let prefix = format!("eval/{name}/");
+                // What plugins measured beside their scores has a name of more parts; it stands in the metrics.
                 let parts: Vec<String> = metrics
                     .iter()
-                    .map(|(name, number)| format!("{} {number:.3}", name.strip_prefix(&prefix).unwrap_or(name)))
+                    .map(|(name, number)| (name.strip_prefix(&prefix).unwrap_or(name), number))
+                    .filter(|(name, _)| !name.contains('/'))
+                    .map(|(name, number)| format!("{name} {number:.3}"))
                     .collect();
                 self.line(&format!("{phase}: step {step}: {name}: {}", parts.join("  ")));
             }

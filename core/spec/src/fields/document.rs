@@ -299,7 +299,8 @@ static EVALUATION: Fields = Fields {
         required("model", Kind::Reference("model"), "The model."),
         optional("data", ROWS, "A `.jsonl` or `.parquet` file of questions."),
         optional("columns", Kind::Table(&COLUMNS), "Which column of the file is what."),
-        optional("limit", COUNT, "At most so many rows of the file, from the first."),
+        optional("skip", COUNT, "So many rows of the file are left out, from the first."),
+        optional("limit", COUNT, "At most so many rows of the file, from the first that is not left out."),
         optional("plugin", Kind::Reference("plugin"), "A plugin that makes the questions (world `generator`)."),
         FIELDS_CONFIG,
         optional("count", COUNT, "The plugin's rows 0 to `count` - 1 are the questions."),
@@ -311,6 +312,13 @@ static EVALUATION: Fields = Fields {
             "The verify stage that judges, or several; right means a score of at least 1 from the first.",
         ),
         default("samples", COUNT, "1", "Completions a question."),
+        optional(
+            "pass_at",
+            Kind::List(&COUNT, 1),
+            "For each k of the list `eval/NAME/pass@k`, the unbiased estimate (arXiv 2107.03374, eq. 1); none is above `samples`. \
+             If absent: `samples`. pass@1 is there always.",
+        ),
+        optional("rating", Kind::Table(&RATING), "Also a rating as on Codeforces: `eval/NAME/rating`."),
         default("temperature", Kind::Number(Bounds::POSITIVE), "1.0", "Divides the logits."),
         REPETITION_PENALTY,
         TOP_K,
@@ -340,11 +348,26 @@ static EVALUATION: Fields = Fields {
         Rule::ExactlyOne(&["data", "plugin"]),
         Rule::Needs("data", "columns"),
         Rule::Needs("columns", "data"),
+        Rule::Needs("skip", "data"),
         Rule::Needs("limit", "data"),
         Rule::Needs("plugin", "count"),
         Rule::Needs("count", "plugin"),
         Rule::Needs("config", "plugin"),
     ],
+};
+
+static RATING: Fields = Fields {
+    name: "rating",
+    doc: "The rating that is likeliest, given which problems of known rating were solved: P(solved) = 1 / (1 + 10^((problem - rating) / 400)).",
+    fields: &[
+        required("column", Kind::Text, "The column with a problem's rating, one of `columns.fields`."),
+        optional(
+            "table",
+            Kind::Path(&["csv"]),
+            "Ratings of others, one a line, or `RATING,SHARE` lines: `eval/NAME/rating_percentile` is the share below, in percent.",
+        ),
+    ],
+    rules: &[],
 };
 
 /// A file with `[[phases]]`.

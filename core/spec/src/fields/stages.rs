@@ -158,6 +158,11 @@ pub(super) static COLUMNS: Fields = Fields {
     fields: &[
         optional("prompt", Kind::Text, "What is asked: a string, or a list of `{ role, content }`."),
         optional(
+            "prompt_template",
+            Kind::Exact,
+            "What is asked, made of several columns: a Jinja template such as `{{ question }} {{ choices[0] }}`.",
+        ),
+        optional(
             "conversation",
             Kind::Text,
             "A whole conversation, a list of `{ role, content }`: an sft stage learns each of the assistant's turns.",
@@ -175,7 +180,7 @@ pub(super) static COLUMNS: Fields = Fields {
         default("fields", Kind::List(&Kind::Text, 0), "[]", "Columns handed to plugins."),
     ],
     rules: &[
-        Rule::ExactlyOne(&["prompt", "conversation", "text"]),
+        Rule::ExactlyOne(&["prompt", "prompt_template", "conversation", "text"]),
         Rule::Needs("response", "prompt"),
         Rule::Needs("chosen", "prompt"),
         Rule::Needs("chosen", "rejected"),

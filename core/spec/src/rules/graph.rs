@@ -202,23 +202,4 @@ fn work(dag: &Dag<'_>, findings: &mut Vec<Diagnostic>) {
         let error = Diagnostic::error("nothing-to-do", message).at(dag.root.span.clone(), "has no end");
         findings.push(error.help("add a grpo, sft, train-judge or collect stage, or an evaluation"));
     }
-    for (name, entry) in table(dag.root, "evaluations") {
-        let never = entry.node.get("at").and_then(|at| at.as_array()).is_some_and(<[_]>::is_empty);
-        if never && entry.node.get("every").is_none() {
-            let error = Diagnostic::error("never-runs", format!("the evaluation `{name}` never runs"));
-            let place = entry.node.get("at").map_or(&entry.key, |at| &at.span);
-            findings.push(error.at(place.clone(), "at no time").help("say `at = [\"end\"]` or `every = 10`"));
-        }
-        for stage in entry.node.items("verify") {
-            if let Some(other) = stage.as_text().and_then(|name| dag.stages.get(name))
-                && let Some(kind) = other.kind
-                && kind.name != "verify"
-            {
-                let message =
-                    format!("the evaluation `{name}` is judged by `{}`, which is a {} stage", other.name, kind.name);
-                let error = Diagnostic::error("edge-type", message).at(stage.span.clone(), "not a verify stage");
-                findings.push(error.label(other.key.clone(), format!("a {} stage", kind.name)));
-            }
-        }
-    }
 }

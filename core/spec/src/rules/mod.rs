@@ -3,6 +3,7 @@
 //! The rules look at the tree, not at types, so that they also run over the sound parts of a file in which others are
 //! not; what a rule needs and does not find, the structure check has reported.
 
+mod evaluations;
 pub(crate) mod gates;
 mod graph;
 mod judges;
@@ -27,6 +28,7 @@ pub(crate) fn check(root: &Node, findings: &mut Vec<Diagnostic>) {
     gates::check(root, findings);
     rounds::check(&dag, findings);
     sources::check(&dag, findings);
+    evaluations::check(&dag, findings);
 }
 
 /// The stages of a pipeline and how they hang together.

@@ -143,6 +143,38 @@ pub struct EarlyStop {
     pub patience: usize,
 }
 
+impl Pipeline {
+    /// The same file with nothing to do but its evaluations, each once.
+    #[must_use]
+    pub fn only_evaluations(mut self) -> Self {
+        self.run.steps = 0;
+        self.gates.clear();
+        let used = |evaluation: &Evaluation, stage: &String| evaluation.verify.contains(stage);
+        self.stages.retain(|name, _| self.evaluations.values().any(|evaluation| used(evaluation, name)));
+        for stage in self.stages.values_mut() {
+            stage.inputs.clear();
+        }
+        self.models.retain(|name, _| self.evaluations.values().any(|evaluation| evaluation.model == *name));
+        for evaluation in self.evaluations.values_mut() {
+            (evaluation.at_start, evaluation.at_end, evaluation.every) = (true, false, None);
+        }
+        let plugins: Vec<&String> = self
+            .stages
+            .values()
+            .filter_map(|stage| match &stage.kind {
+                StageKind::Verify(verify) => Some(&verify.plugin),
+                _ => None,
+            })
+            .chain(self.evaluations.values().filter_map(|evaluation| match &evaluation.questions {
+                Questions::Plugin { plugin, .. } => Some(plugin),
+                Questions::File { .. } => None,
+            }))
+            .collect();
+        self.plugins.retain(|name, _| plugins.contains(&name));
+        self
+    }
+}
+
 /// `[run]`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Run {
@@ -278,6 +310,10 @@ pub struct Evaluation {
     pub verify: Vec<String>,
     /// Completions a question.
     pub samples: usize,
+    /// For which k pass@k is estimated beside pass@1: ascending, none above `samples`.
+    pub pass_at: Vec<usize>,
+    /// Whether and from what a rating is estimated.
+    pub rating: Option<Rating>,
     /// As in a sample stage.
     pub temperature: f64,
     /// As in a sample stage.
@@ -295,6 +331,18 @@ pub struct Evaluation {
     pub every: Option<u64>,
 }
 
+/// `rating = { column, table }`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Rating {
+    /// The field with a problem's rating.
+    pub column: String,
+    /// The ratings of others: a CSV file.
+    pub table: Option<PathBuf>,
+    /// The place of the table.
+    #[serde(skip)]
+    pub span: Span,
+}
+
 /// Where the questions of an evaluation come from.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -305,7 +353,9 @@ pub enum Questions {
         path: PathBuf,
         /// Which column is what.
         columns: Columns,
-        /// At most so many rows, from the first.
+        /// So many rows are left out, from the first.
+        skip: usize,
+        /// At most so many rows.
         limit: Option<usize>,
         /// The place of the path.
         #[serde(skip)]

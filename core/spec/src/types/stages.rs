@@ -121,6 +121,8 @@ pub struct Source {
 pub enum Shape {
     /// What is asked: a string or a list of `{role, content}`.
     Prompt,
+    /// What is asked, by a Jinja template over the row's columns.
+    Template,
     /// A whole conversation, a list of `{role, content}`: each of the assistant's turns is learned.
     Conversation,
     /// A text that is learned as a whole.
@@ -130,9 +132,9 @@ pub enum Shape {
 /// `columns = { prompt = "question", reference = "answer", response = ..., fields = [...] }`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Columns {
-    /// The column that `shape` tells of.
+    /// The column that `shape` tells of, or a template.
     pub prompt: String,
-    /// Which key names that column: `prompt`, `conversation` or `text`.
+    /// Which key names that column: `prompt`, `conversation` or `text`; or `prompt_template`.
     pub shape: Shape,
     /// The right answer.
     pub reference: Option<String>,
