@@ -101,7 +101,7 @@ fn all_as_expected(rows: &[Value]) {
 
 #[test]
 fn verdicts_are_those_of_the_public_graders() {
-    let text = include_str!("../../../plugins/math/tests/equivalence.jsonl");
+    let text = include_str!("../../../plugins/equivalence/tests/equivalence.jsonl");
     all_as_expected(&rows(text));
     let Some(text) = shared("cases/math_equivalence.jsonl") else { return };
     all_as_expected(&rows(&text));

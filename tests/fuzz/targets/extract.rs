@@ -3,12 +3,12 @@
 #![no_main]
 
 use common::places;
+use equivalence::{Config, extract};
 use libfuzzer_sys::fuzz_target;
-use math::Config;
 
 fuzz_target!(|data: &[u8]| {
     let text = String::from_utf8_lossy(data);
-    let _ = math::extract::extract(&text, &Config::default().extraction());
+    let _ = extract::extract(&text, &Config::default().extraction());
     let found = places::boxed(&text).into_iter().chain(places::blocks(&text, "answer"));
     for part in found.chain(places::fences(&text).map(|(_, program)| program)) {
         assert!(text.contains(part), "{part} stands in the text");

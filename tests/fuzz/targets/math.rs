@@ -1,8 +1,8 @@
 //! Any two texts are compared by the math verifier under any of its conventions: there is an answer, never a panic.
 #![no_main]
 
+use equivalence::{Config, equal, parse};
 use libfuzzer_sys::fuzz_target;
-use math::{Config, equal, parse};
 
 fuzz_target!(|data: &[u8]| {
     let text = String::from_utf8_lossy(data);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use math::{Comparison, Config, equal};
+use equivalence::{Comparison, Config, equal};
 use serde_json::Value;
 
 /// The rows of a shared file, or a printed line why it is skipped.

@@ -1,8 +1,9 @@
 //! PRM800K's, GSM8K's and Qwen2.5-Math's answers, and letters of multiple choice.
 
+use common::bytes::rfind;
+
 use super::hendrycks::{last_boxed_only_string, mathd_normalize_answer, remove_boxed, strip_string};
 use crate::compare::{Settings, compare};
-use crate::extract::boxed::rfind;
 use crate::extract::{Answer, Extraction, Target, extract};
 use crate::parser::parse;
 

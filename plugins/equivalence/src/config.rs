@@ -1,4 +1,4 @@
-//! The plugin's config.
+//! Where the answer is looked for and what counts as equal, as a pipeline file says it.
 
 use common::places::Without;
 
@@ -114,7 +114,7 @@ impl Config {
     }
 
     /// Whether the convention works on texts, so that `key` would have no effect.
-    pub(crate) fn is_textual(&self) -> bool {
+    pub fn is_textual(&self) -> bool {
         !matches!(
             self.convention,
             Convention::MathVerify | Convention::Mario | Convention::MarioOrdered | Convention::Brackets

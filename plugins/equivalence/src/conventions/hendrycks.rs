@@ -1,6 +1,8 @@
 //! The MATH data set's own convention (Hendrycks et al., 2021): answers are normalised as text and compared as text.
 
-use crate::extract::boxed::{closing, rfind};
+use common::bytes::rfind;
+
+use crate::extract::boxed::closing;
 
 /// The last `\boxed{..}`, or else `\fbox{..}`, with its command; `None` if it is not closed.
 pub fn last_boxed_only_string(text: &str) -> Option<&str> {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use math::{Comparison, Config, Extraction, equal, extract, parse, print};
+use equivalence::{Comparison, Config, Extraction, equal, extract, parse, print};
 
 /// xorshift: the same texts on every machine.
 struct Dice(u64);

@@ -1,6 +1,8 @@
 //! Minerva's normalisation (Lewkowycz et al., 2022, appendix D) and the scorers of DAPO (Yu et al., 2025) that use it.
 
-use crate::extract::boxed::{closing, rfind};
+use common::bytes::rfind;
+
+use crate::extract::boxed::closing;
 use crate::extract::rfind_ignoring_case;
 
 /// Replaced in this order.

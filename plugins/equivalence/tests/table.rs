@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use math::conventions::{hendrycks, minerva, others};
-use math::{Config, Convention, equal};
+use equivalence::conventions::{hendrycks, minerva, others};
+use equivalence::{Config, Convention, equal};
 use serde_json::Value;
 
 fn rows(text: &str) -> Vec<Value> {

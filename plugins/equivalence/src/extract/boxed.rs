@@ -63,13 +63,6 @@ fn last_command(text: &str) -> Option<(usize, usize)> {
     })
 }
 
-/// Where `word` stands last.
-pub fn rfind(text: &str, word: &str) -> Option<usize> {
-    let (bytes, word) = (text.as_bytes(), word.as_bytes());
-    let last = bytes.len().checked_sub(word.len())?;
-    (0..=last).rev().find(|&at| bytes[at] == word[0] && bytes[at..].starts_with(word))
-}
-
 fn opened(text: &str, at: usize) -> Option<Opened> {
     let rest = &text[at..];
     let from = at + rest.len() - rest.trim_start().len();

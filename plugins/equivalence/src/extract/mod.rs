@@ -10,6 +10,7 @@ mod latex;
 mod plain;
 mod scan;
 
+use common::bytes::rfind;
 use num_bigint::BigInt;
 use num_rational::BigRational;
 
@@ -131,13 +132,13 @@ fn marked(text: &str, target: Target) -> Option<Answer> {
         }
         Target::AnswerTag => inside(tag(text, "answer")?),
         Target::Hashes => {
-            let rest = &text[boxed::rfind(text, "####")? + 4..];
+            let rest = &text[rfind(text, "####")? + 4..];
             inside(rest.lines().next()?)
         }
         Target::Phrase => inside(after_phrase(text)?),
         Target::Brackets => {
-            let close = boxed::rfind(text, "]")?;
-            let open = boxed::rfind(&text[..close], "[")?;
+            let close = rfind(text, "]")?;
+            let open = rfind(&text[..close], "[")?;
             inside(&text[open + 1..close])
         }
         Target::LastNumber => {
@@ -151,9 +152,9 @@ fn marked(text: &str, target: Target) -> Option<Answer> {
 
 /// What the last tag of this name holds.
 pub fn tag<'a>(text: &'a str, name: &str) -> Option<&'a str> {
-    let close = boxed::rfind(text, &format!("</{name}>"))?;
+    let close = rfind(text, &format!("</{name}>"))?;
     let open = format!("<{name}>");
-    let start = boxed::rfind(&text[..close], &open)? + open.len();
+    let start = rfind(&text[..close], &open)? + open.len();
     Some(text[start..close].trim())
 }
 
@@ -345,7 +346,7 @@ fn formulas<'a>(
         for group in environments.around(&marks.boxes) {
             add(group.start, group);
         }
-        let last = boxed::rfind(text, "}").map_or(0, |at| at + 1);
+        let last = rfind(text, "}").map_or(0, |at| at + 1);
         let end = if last > *first { last } else { text.len() };
         let contents = boxed::last_answer(&text[*first..end]);
         if !contents.is_empty() {
