@@ -123,6 +123,22 @@ fn metrics(run: &Path) -> Vec<Value> {
     lines(&run.join("metrics.jsonl"))
 }
 
+/// Runs a file that commits each step, kills it after its first commit, and goes on: with the bytes of `whole`.
+#[track_caller]
+fn kill_and_resume(folder: &Folder, file: &str, run: &str, whole: &Path) {
+    let checkpoints = folder.path(run).join("checkpoints");
+    let mut child = folder.start(["run", file, "--set", "run.threads=3"]);
+    let started = Instant::now();
+    while !checkpoints.join("step-000001").exists() {
+        assert!(started.elapsed() < Duration::from_secs(120), "no step is committed");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let _ = child.kill();
+    child.wait().expect("a killed process can be waited for");
+    folder.run(["resume", run]).expect(0, &["goes on from its checkpoint"]);
+    assert_same(whole, &folder.path(run));
+}
+
 #[test]
 fn a_judge_learns_preferences_and_rewards_what_a_policy_writes() {
     let folder = Folder::new();
@@ -137,6 +153,8 @@ fn a_judge_learns_preferences_and_rewards_what_a_policy_writes() {
     let checkpoint = folder.path("runs/train/0001/checkpoints/step-000020");
     let config = fs::read_to_string(checkpoint.join("config.json")).expect("a checkpoint is a model folder");
     assert!(config.contains("DeepseekV3ForSequenceClassification"), "{config}");
+    let info = folder.run(["model", "info", &checkpoint.to_string_lossy()]);
+    assert!(info.expect(0, &[]).out.contains("a score (a reward model)"), "{}", info.out);
 
     let judge = format!("[models.judge]\npath = {checkpoint:?}\ndevice = \"cpu\"\n");
     let stages = |kept: &str| {
@@ -219,19 +237,7 @@ fn a_judge_learns_labels_and_goes_on_after_a_kill_with_the_same_bytes() {
     let (first, last) = (mean(&steps[..1], "accuracy"), mean(&steps[12..], "accuracy"));
     assert!(first < 0.75 && last > 0.85, "accuracy {first}, then {last}: {steps:?}");
 
-    let run = folder.path("runs/train/0002");
-    let mut child = folder.start(["run", "train.toml", "--set", "run.threads=3"]);
-    let started = Instant::now();
-    while !run.join("checkpoints/step-000003").exists() {
-        assert!(started.elapsed() < Duration::from_secs(120), "no step is committed");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    std::thread::sleep(Duration::from_millis(15));
-    let _ = child.kill();
-    child.wait().expect("a killed process can be waited for");
-    assert!(!run.join("checkpoints/step-000016").exists(), "it was killed in the middle");
-    folder.run(["resume", "runs/train/0002"]).expect(0, &[]);
-    assert_same(&whole, &run);
+    kill_and_resume(&folder, "train.toml", "runs/train/0002", &whole);
 
     fs::write(folder.path("labelled.jsonl"), "{\"question\": \"1\", \"answer\": \"2\", \"safe\": 0.5}\n")
         .expect("it can be written");
@@ -297,6 +303,7 @@ path = "pairs.parquet"
     }
     let run = folder.path("runs/make/0001");
     assert_same(&run, &folder.path("runs/make/0002"));
+    kill_and_resume(&folder, "make.toml", "runs/make/0003", &run);
     let steps = metrics(&run);
     assert_eq!(steps.len(), 3);
     for line in &steps {
@@ -316,10 +323,18 @@ path = "pairs.parquet"
     folder.write("train.toml", train.replace("prompt = \"question\"", "prompt = \"prompt\""));
     let phases = "schema = 1\nname = \"both\"\nseed = 3\n[run]\ndir = \"runs\"\n\
                   [[phases]]\nname = \"make\"\npipeline = \"make.toml\"\n\
-                  [[phases]]\nname = \"train\"\npipeline = \"train.toml\"\ndata = { rows = \"phase:make\" }\n";
+                  [[phases]]\nname = \"train\"\npipeline = \"train.toml\"\ndata = { rows = \"phase:make\" }\n\
+                  [[phases]]\nname = \"use\"\npipeline = \"use.toml\"\nmodels = { judge = \"phase:train\" }\n";
+    let scored = "\n[stages.helpful]\ntype = \"judge\"\ninputs = [\"sample\"]\nmodel = \"judge\"\non_undecided = \"fail\"\n\
+                  [stages.collect]\ntype = \"collect\"\ninputs = [\"helpful\"]\npath = \"scored.jsonl\"\n";
+    folder.write("use.toml", sampling("use", 2, "[models.judge]\npath = \"nowhere\"\ndevice = \"cpu\"\n", scored));
     folder.write("both.toml", phases);
     folder.run(["run", "both.toml"]).expect(0, &[]);
     let learned = metrics(&folder.path("runs/both/0001"));
+    assert!(
+        learned.iter().any(|line| line["phase"] == "use" && line["rewards/helpful/mean"].is_number()),
+        "{learned:?}"
+    );
     let learned: Vec<&Value> = learned.iter().filter(|line| line["phase"] == "train").collect();
     assert!(learned.len() == 2 && learned.iter().all(|line| line["margin"].is_number()), "{learned:?}");
 

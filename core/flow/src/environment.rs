@@ -105,7 +105,9 @@ fn check_stage(
                     None => &source.path,
                 };
                 findings.extend(
-                    read_rows(path, &source.columns, 0..usize::MAX, &source.span, &|_| Ok(())).err().unwrap_or_default(),
+                    read_rows(path, &source.columns, 0..usize::MAX, &source.span, &|_| Ok(()))
+                        .err()
+                        .unwrap_or_default(),
                 );
             }
         }
@@ -304,7 +306,7 @@ pub(crate) fn inputs(phase: &Phase<'_>) -> Result<IndexMap<String, String>, Erro
     }
     pipeline.evaluations.values().for_each(|evaluation| template(&evaluation.template));
     let asked = pipeline.stages.values().filter_map(|stage| match &stage.kind {
-        StageKind::Judge(spec::Judge { by: JudgeBy::Text { asked, .. }, .. }) => Some(asked),
+        StageKind::Judge(spec::Judge { by: JudgeBy::Text { asked, .. }, .. }) => Some(&**asked),
         StageKind::Pairs(pairs) => Some(&pairs.asked),
         _ => None,
     });

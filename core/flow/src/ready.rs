@@ -271,7 +271,7 @@ impl Builder<'_, '_> {
             JudgeBy::Score(scale) => {
                 let model = self.model(&judge.model)?;
                 let renderer = Renderer::new(template, None, &model)?;
-                By::Score { model, renderer, scale: *scale }
+                By::Score { model, renderer: Box::new(renderer), scale: *scale }
             }
             JudgeBy::Text { asked, samples } => {
                 let asker = self.asker(name, key, (&judge.model, template), asked, RESPONSE)?;

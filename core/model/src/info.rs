@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::chat_template::ChatTemplate;
-use crate::config::Config;
+use crate::config::{Config, Head};
 use crate::error::Result;
 use crate::memory;
 use crate::model::folder::Folder;
@@ -21,6 +21,8 @@ pub struct Info {
     pub config: Config,
     /// `model_type` of the config.
     pub architecture: String,
+    /// Whether it is a reward model: its head gives scores, and no tokens.
+    pub gives_scores: bool,
     /// The layers.
     pub layers: usize,
     /// The layers that are mixtures of experts.
@@ -85,6 +87,7 @@ impl Info {
         let first = config.expert_layers().next();
         Ok(Self {
             architecture: config.architecture().to_owned(),
+            gives_scores: config.head == Head::Score,
             layers: config.feed_forward.len(),
             expert_layers: config.expert_layers().count(),
             experts: first.map(|experts| (experts.router.experts, experts.router.chosen)),

@@ -299,13 +299,10 @@ fn results_of_an_evaluation_repeat_to_the_byte_and_read_back() {
     let rows = Rows::read(&path).unwrap();
     assert_eq!(rows.len(), 4);
     let row = |row, columns: &[&str]| columns.iter().map(|column| rows.get(row, column).unwrap()).collect::<Vec<_>>();
-    assert_eq!(row(0, &["phase", "evaluation", "step", "question", "completion"]), [
-        json!("reason"),
-        json!("sums"),
-        json!(40),
-        json!(7),
-        json!(0)
-    ]);
+    assert_eq!(
+        row(0, &["phase", "evaluation", "step", "question", "completion"]),
+        [json!("reason"), json!("sums"), json!(40), json!(7), json!(0)]
+    );
     let found = ["text", "length", "finish", "right", "answer", "class", "majority", "greedy"];
     assert_eq!(json!(row(0, &found)), json!(["2", 2, "stop", true, "2", 0, true, false]));
     assert_eq!(json!(row(1, &found)), json!(["three", 3, "length", null, null, null, false, false]));

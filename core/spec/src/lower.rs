@@ -14,8 +14,8 @@ use crate::types::{
     AdvantageScale, Asked, Checkpoints, Clip, Collect, Columns, Condition, Dataset, Device, DropRule, Dtype, EarlyStop,
     Evaluation, Feed, Filter, Gate, Generate, Grpo, Judge, JudgeBy, JudgeInput, Kl, Learning, LearningRate, Lora,
     LossMean, Model, ModelSource, Moment, OnUndecided, Optimizer, Order, Origin, Over, Pairs, Pipeline, Plugin,
-    PluginConfig, PluginSource, Questions, Rating, Refill, Reward, RewardRule, Run, Sample, Sampling, Schedule, ScoreScale,
-    Sft, Shape, Source, Stage, StageKind, StopToken, TrainJudge, Verify,
+    PluginConfig, PluginSource, Questions, Rating, Refill, Reward, RewardRule, Run, Sample, Sampling, Schedule,
+    ScoreScale, Sft, Shape, Source, Stage, StageKind, StopToken, TrainJudge, Verify,
 };
 
 /// Puts the default of each absent key into a checked document. Default paths are relative to the working folder, as if
@@ -291,7 +291,7 @@ fn on_undecided(node: &Node) -> Option<OnUndecided> {
 
 fn judge(node: &Node) -> Option<Judge> {
     let by = match node.get("prompt") {
-        Some(_) => JudgeBy::Text { asked: asked(node)?, samples: count(node, "samples")? },
+        Some(_) => JudgeBy::Text { asked: Box::new(asked(node)?), samples: count(node, "samples")? },
         None => JudgeBy::Score(match node.text("scale") {
             Some("sigmoid") => ScoreScale::Sigmoid,
             _ => ScoreScale::Raw,

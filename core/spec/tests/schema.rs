@@ -42,7 +42,7 @@ fn json_of_value(value: &toml::Value) -> Value {
 #[test]
 fn valid_files_fit_the_schema() {
     let validator = jsonschema::validator_for(&spec::schema()).unwrap();
-    for file in ["full.toml", "imitate.toml", "recipe.toml", "phases/sft.toml", "phases/collect.toml"] {
+    for file in ["full.toml", "judges.toml", "imitate.toml", "recipe.toml", "phases/sft.toml", "phases/collect.toml"] {
         let value = json_of(&root().join("core/spec/tests/valid").join(file)).unwrap();
         let errors: Vec<String> = validator.iter_errors(&value).map(|error| error.to_string()).collect();
         assert!(errors.is_empty(), "{file}: {errors:#?}");

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use base::{Diagnostic, Runs};
 use spec::{
-    AdvantageScale, Device, Document, DropRule, Dtype, Files, LearningRate, LossMean, ModelSource, OnUndecided, Order,
-    Origin, Pipeline, PluginSource, Questions, Recipe, RewardRule, Schedule, Shape, StageKind, StopToken,
+    AdvantageScale, Device, Document, DropRule, Dtype, Files, JudgeBy, JudgeInput, LearningRate, LossMean, ModelSource,
+    OnUndecided, Order, Origin, Pipeline, PluginSource, Questions, Recipe, RewardRule, Schedule, ScoreScale, Shape,
+    StageKind, StopToken,
 };
 
 fn folder() -> PathBuf {
@@ -140,6 +141,32 @@ fn what_stages_say() {
     );
     assert_eq!(stage!(it, "best", Collect).path, Path::new("best/rows.parquet"));
     assert_eq!(it.stages["update"].inputs, ["keep"]);
+}
+
+#[test]
+fn what_judges_say() {
+    let it = pipeline("judges.toml", &[]);
+    let score = stage!(it, "score", Judge);
+    assert_eq!(
+        (score.model.as_str(), score.input, score.on_undecided),
+        ("helpful", JudgeInput::Answer, OnUndecided::Zero)
+    );
+    assert!(matches!(score.by, JudgeBy::Score(ScoreScale::Sigmoid)) && score.sources == Some(vec!["chat".to_owned()]));
+    let text = stage!(it, "text", Judge);
+    let JudgeBy::Text { asked, samples } = &text.by else { panic!("{:?}", text.by) };
+    assert_eq!((text.input, text.max_undecided, *samples), (JudgeInput::Response, 0.1, 4));
+    assert_eq!(text.template.as_deref(), folder().join("chat.jinja").to_str());
+    assert_eq!((&asked.prompt, asked.plugin.as_str()), (&folder().join("ask.jinja"), "verdict"));
+    assert_eq!((asked.temperature, asked.sampling.top_p, asked.max_tokens), (0.0, Some(0.95), 256));
+    assert_eq!(asked.config.value.to_string(), r#"{"most":10}"#);
+    let pairs = stage!(it, "compare", Pairs);
+    assert_eq!((pairs.pairs_per_prompt, pairs.judgements, pairs.margin, pairs.length_difference), (4, 4, 1.0, None));
+    let columns = &stage!(it, "rows", Dataset).sources[0].columns;
+    assert_eq!((columns.chosen.as_deref(), columns.rejected.as_deref(), &columns.label), (Some("c"), Some("r"), &None));
+    let learning = &stage!(it, "train", TrainJudge).learning;
+    assert_eq!((learning.model.as_str(), learning.minibatches), ("learner", 2));
+    let plain = pipeline("judges.toml", &["stages.compare.length_difference=0.05"]);
+    assert_eq!(stage!(plain, "compare", Pairs).length_difference, Some(0.05));
 }
 
 #[test]

@@ -50,7 +50,8 @@ pub(crate) fn classes<E>(
     let right = first_of.get(&None).and_then(|first| members.get(first)).map_or(0, Vec::len);
     let wrong: usize = members.values().map(Vec::len).sum::<usize>() - right;
     if right > 0 && right <= wrong {
-        let mut waiting: Vec<usize> = first_of.iter().filter(|(key, _)| key.is_some()).map(|(_, first)| *first).collect();
+        let mut waiting: Vec<usize> =
+            first_of.iter().filter(|(key, _)| key.is_some()).map(|(_, first)| *first).collect();
         waiting.sort_by_key(|first| (std::cmp::Reverse(members[first].len()), *first));
         merge(&mut members, waiting, &mut equal)?;
     }
@@ -83,8 +84,7 @@ fn merge<E>(
     }
     for reference in 0..waiting.len().min(ASKED) {
         let own = root(&parents, reference);
-        let others: Vec<usize> =
-            (reference + 1..waiting.len()).filter(|other| root(&parents, *other) != own).collect();
+        let others: Vec<usize> = (reference + 1..waiting.len()).filter(|other| root(&parents, *other) != own).collect();
         if others.is_empty() {
             continue;
         }

@@ -108,9 +108,11 @@ fn chosen<'p>(pipeline: &'p Pipeline, evaluation: Option<&str>) -> Result<&'p st
             "{file} has several evaluations: say which with --evaluation, one of {}",
             several.join(", ")
         ))),
-        (Some(name), names) => names.iter().copied().find(|known| *known == name).ok_or_else(|| {
-            Error::Finding(format!("{file} has no evaluation `{name}`; it has {}", names.join(", ")))
-        }),
+        (Some(name), names) => {
+            names.iter().copied().find(|known| *known == name).ok_or_else(|| {
+                Error::Finding(format!("{file} has no evaluation `{name}`; it has {}", names.join(", ")))
+            })
+        }
     }
 }
 

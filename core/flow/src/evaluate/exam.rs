@@ -115,7 +115,8 @@ impl Exam {
         let verifiers = verifiers.map(verifier).collect::<Result<_, _>>()?;
         let table = spec.rating.as_ref().and_then(|rating| rating.table.as_deref());
         let others = table.map(Others::read).transpose().map_err(Error::Finding)?;
-        let exam = Self { name: name.to_owned(), key: key(pipeline, name), spec, questions, verifiers, others, threads };
+        let exam =
+            Self { name: name.to_owned(), key: key(pipeline, name), spec, questions, verifiers, others, threads };
         // What has no rating is found before anything is sampled.
         exam.questions.iter().try_for_each(|question| exam.problem(question).map(drop))?;
         Ok(exam)
@@ -170,7 +171,10 @@ impl Exam {
         };
         // What the verifier can't tell to be equal stays apart.
         let verdicts = verifier.plugin.verify(context, &asked)?;
-        Ok(verdicts.iter().map(|verdict| matches!(verdict, Verdict::Decided(finding) if finding.score >= 1.0)).collect())
+        Ok(verdicts
+            .iter()
+            .map(|verdict| matches!(verdict, Verdict::Decided(finding) if finding.score >= 1.0))
+            .collect())
     }
 
     /// The numbers of what was answered: all samples, and the completions at temperature 0 if there are any.
@@ -187,8 +191,7 @@ impl Exam {
         let rights = |one: &Answered| one.right.iter().filter(|right| **right == Some(true)).count();
         for &k in self.spec.pass_at.iter().filter(|k| **k <= most) {
             // A question with fewer than k decided completions says nothing of pass@k.
-            let passed: Vec<f64> =
-                samples.iter().filter_map(|one| pass_at(decided(one), rights(one), k)).collect();
+            let passed: Vec<f64> = samples.iter().filter_map(|one| pass_at(decided(one), rights(one), k)).collect();
             if !passed.is_empty() {
                 put(&format!("pass@{k}"), mean(&passed));
             }
@@ -265,7 +268,10 @@ impl Exam {
             let found = text.map_or("there is none".to_owned(), |text| format!("`{text}` is no number"));
             let finding = base::Diagnostic::error(
                 "bad-rating",
-                format!("question {} of the evaluation `{}` has no rating in `{}`", question.id, self.name, rating.column),
+                format!(
+                    "question {} of the evaluation `{}` has no rating in `{}`",
+                    question.id, self.name, rating.column
+                ),
             );
             Error::Environment(vec![finding.at(rating.span.clone(), found)])
         })

@@ -52,9 +52,8 @@ pub(crate) fn likeliest(attempts: &[Attempts]) -> Option<Rating> {
         all if all == tried => (tried - 0.5, Some(Bound::AtLeast)),
         some => (some, None),
     };
-    let expected = |rating: f64| -> f64 {
-        attempts.iter().map(|one| one.tried as f64 * solves(one.problem, rating)).sum()
-    };
+    let expected =
+        |rating: f64| -> f64 { attempts.iter().map(|one| one.tried as f64 * solves(one.problem, rating)).sum() };
     let problems = || attempts.iter().filter(|one| one.tried > 0).map(|one| one.problem);
     // Beyond the problems by what makes even one attempt in 10^10 expected to succeed or fail.
     let mut low = problems().fold(f64::INFINITY, f64::min) - 4000.0;
@@ -178,9 +177,10 @@ mod tests {
     #[test]
     fn a_percentile_is_the_share_below() {
         let others = Others::parse("rating\n1000\n1200\n1200\n1500\n").unwrap();
-        assert_eq!([900.0, 1000.0, 1200.0, 1200.5, 9000.0].map(|rating| others.percentile(rating)), [
-            0.0, 0.0, 25.0, 75.0, 100.0
-        ]);
+        assert_eq!(
+            [900.0, 1000.0, 1200.0, 1200.5, 9000.0].map(|rating| others.percentile(rating)),
+            [0.0, 0.0, 25.0, 75.0, 100.0]
+        );
         let others = Others::parse("\u{feff}1000, 0.5\n\n1200,0.3\n1500,0.2").unwrap();
         assert!((others.percentile(1300.0) - 80.0).abs() < 1e-12);
     }

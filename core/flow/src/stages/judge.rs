@@ -20,7 +20,7 @@ pub(crate) struct JudgeStage {
 
 /// How verdicts are made.
 pub(crate) enum By {
-    Score { model: Arc<Model>, renderer: Renderer, scale: ScoreScale },
+    Score { model: Arc<Model>, renderer: Box<Renderer>, scale: ScoreScale },
     Text { asker: Box<Asker>, samples: usize },
 }
 

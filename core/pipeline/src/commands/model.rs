@@ -183,6 +183,7 @@ fn describe(folder: &Path, info: &Info, needs: &Needs) -> String {
     let mut rows = vec![
         ("folder", ui::escape(&folder.display().to_string())),
         ("architecture", ui::escape(&info.architecture)),
+        ("gives", if info.gives_scores { "a score (a reward model)" } else { "tokens" }.to_owned()),
         ("layers", format!("{}{experts}", info.layers)),
         ("width", count(info.hidden)),
         ("parameters", format!("{}, of which {} for a token", count(info.parameters), count(info.active_parameters))),

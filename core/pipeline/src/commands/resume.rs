@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use super::{evaluations, load};
 use super::run::finish;
+use super::{evaluations, load};
 use crate::exit_code;
 
 #[derive(clap::Args)]

@@ -43,7 +43,8 @@ fn pass_at(name: &str, evaluation: &Node, findings: &mut Vec<Diagnostic>) {
         let message = format!("pass@{k} of the evaluation `{name}` needs {k} completions a question");
         let error = Diagnostic::error("too-few-samples", message);
         let error = error.at(item.span.clone(), format!("`samples` is {samples}"));
-        let error = given.into_iter().fold(error, |error, node| error.label(node.span.clone(), "completions a question"));
+        let error =
+            given.into_iter().fold(error, |error, node| error.label(node.span.clone(), "completions a question"));
         findings.push(error.help(format!("say `samples = {k}`, or leave {k} out of `pass_at`")));
     }
 }

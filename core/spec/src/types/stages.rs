@@ -296,7 +296,7 @@ pub enum JudgeBy {
     /// A language model, by so many texts of which a plugin reads scores; their mean counts.
     Text {
         /// What it is asked.
-        asked: Asked,
+        asked: Box<Asked>,
         /// The number of texts.
         samples: usize,
     },
