@@ -131,6 +131,7 @@ fn group(case: &Case) -> Group {
             tokens: Vec::new(),
             reference: case.reference.map(Into::into),
             response: None,
+            learned: Vec::new(),
             fields: vec![("level".into(), "2".into()), ("steps".into(), "[1,2]".into())],
         }),
         completions: case.verdicts.iter().map(completion).collect(),
