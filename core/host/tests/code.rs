@@ -19,15 +19,10 @@ use serde_json::{Value, json};
 const LIMITS: Limits =
     Limits { fuel: Some(200_000_000), memory: Some(64 << 20), operations: None, output: Some(16 << 20), log: None };
 
-/// One for all tests: the pool of instances and the compiled runtimes are large. `$PIPELINE_JAVASCRIPT` is a runtime that was
-/// just built.
+/// One for all tests: the pool of instances and the compiled runtimes are large.
 fn host() -> &'static Host {
     static HOST: OnceLock<Host> = OnceLock::new();
-    HOST.get_or_init(|| {
-        let given =
-            std::env::var_os("PIPELINE_JAVASCRIPT").map(|path| ("javascript".to_owned(), std::fs::read(path).unwrap()));
-        Host::new(Options { runtimes: given.into_iter().collect(), ..Options::default() }).unwrap()
-    })
+    HOST.get_or_init(|| Host::new(Options::default()).unwrap())
 }
 
 /// The plugin with a runtime, or `None` with a printed line where that was not built.

@@ -1,8 +1,9 @@
 // JavaScript as a runtime: `execute` runs a program as a sloppy script and returns its exit status.
 //
 // QuickJS has the language and nothing else. Here are the parts of Node.js that programs use to read and print: `console`,
-// `process`, `require` of a few modules, timers. There are no files and no network, and timers wait no time. The engine runs no
-// promise jobs inside a call, so what stands after an `await` never runs: a program that leaves such work behind fails.
+// `process`, `require` of a few modules, timers. There are no files and no network, and timers wait no time. The engine's
+// jobs of promises run in asynchronous exports of components only, and `execute` is not one: what stands after an `await` never
+// runs, and a program that calls `then` fails.
 
 import stdout from "wasi:cli/stdout@0.2.12";
 import stderr from "wasi:cli/stderr@0.2.12";
