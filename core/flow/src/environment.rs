@@ -307,7 +307,7 @@ pub(crate) fn inputs(phase: &Phase<'_>) -> Result<IndexMap<String, String>, Erro
     pipeline.evaluations.values().for_each(|evaluation| template(&evaluation.template));
     let asked = pipeline.stages.values().filter_map(|stage| match &stage.kind {
         StageKind::Judge(spec::Judge { by: JudgeBy::Text { asked, .. }, .. }) => Some(&**asked),
-        StageKind::Pairs(pairs) => Some(&pairs.asked),
+        StageKind::Pairs(pairs) => Some(&*pairs.asked),
         _ => None,
     });
     paths.extend(asked.map(|asked| asked.prompt.clone()));

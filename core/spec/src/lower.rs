@@ -1,5 +1,7 @@
 //! A checked tree, typed. Each function returns `None` only where the check let something pass that it should not have.
 
+mod judges;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -11,11 +13,11 @@ use crate::fields::{Fields, Kind, Need, stage_type};
 use crate::files::SET;
 use crate::tree::{Entry, Node, Table, Value, parse_value};
 use crate::types::{
-    AdvantageScale, Asked, Checkpoints, Clip, Collect, Columns, Condition, Dataset, Device, DropRule, Dtype, EarlyStop,
-    Evaluation, Feed, Filter, Gate, Generate, Grpo, Judge, JudgeBy, JudgeInput, Kl, Learning, LearningRate, Lora,
-    LossMean, Model, ModelSource, Moment, OnUndecided, Optimizer, Order, Origin, Over, Pairs, Pipeline, Plugin,
-    PluginConfig, PluginSource, Questions, Rating, Refill, Reward, RewardRule, Run, Sample, Sampling, Schedule,
-    ScoreScale, Sft, Shape, Source, Stage, StageKind, StopToken, TrainJudge, Verify,
+    AdvantageScale, Checkpoints, Clip, Collect, Columns, Condition, Dataset, Device, DropRule, Dtype, EarlyStop,
+    Evaluation, Feed, Filter, Gate, Generate, Grpo, Kl, Learning, LearningRate, Lora, LossMean, Model, ModelSource,
+    Moment, OnUndecided, Optimizer, Order, Origin, Over, Pipeline, Plugin, PluginConfig, PluginSource, Questions,
+    Rating, Refill, Reward, RewardRule, Run, Sample, Sampling, Schedule, Sft, Shape, Source, Stage, StageKind,
+    StopToken, TrainJudge, Verify,
 };
 
 /// Puts the default of each absent key into a checked document. Default paths are relative to the working folder, as if
@@ -237,7 +239,7 @@ fn stage(entry: &Entry) -> Option<Stage> {
             on_undecided: on_undecided(node)?,
             max_undecided: number(node, "max_undecided")?,
         }),
-        "judge" => StageKind::Judge(judge(node)?),
+        "judge" => StageKind::Judge(judges::judge(node)?),
         "reward" => StageKind::Reward(Reward { rule: reward_rule(node)? }),
         "filter" => StageKind::Filter(Filter {
             drop: match node.get("drop") {
@@ -253,17 +255,7 @@ fn stage(entry: &Entry) -> Option<Stage> {
                 None => None,
             },
         }),
-        "pairs" => StageKind::Pairs(Pairs {
-            model: string(node, "model")?,
-            input: judge_input(node)?,
-            template: template(node),
-            asked: asked(node)?,
-            pairs_per_prompt: count(node, "pairs_per_prompt")?,
-            judgements: count(node, "judgements")?,
-            margin: number(node, "margin")?,
-            length_difference: number(node, "length_difference"),
-            max_undecided: number(node, "max_undecided")?,
-        }),
+        "pairs" => StageKind::Pairs(judges::pairs(node)?),
         "train-judge" => StageKind::TrainJudge(TrainJudge { learning: learning(node)? }),
         "sft" => StageKind::Sft(Sft { learning: learning(node)? }),
         "grpo" => StageKind::Grpo(grpo(node)?),
@@ -286,42 +278,6 @@ fn on_undecided(node: &Node) -> Option<OnUndecided> {
         "drop" => OnUndecided::Drop,
         "zero" => OnUndecided::Zero,
         _ => OnUndecided::Fail,
-    })
-}
-
-fn judge(node: &Node) -> Option<Judge> {
-    let by = match node.get("prompt") {
-        Some(_) => JudgeBy::Text { asked: Box::new(asked(node)?), samples: count(node, "samples")? },
-        None => JudgeBy::Score(match node.text("scale") {
-            Some("sigmoid") => ScoreScale::Sigmoid,
-            _ => ScoreScale::Raw,
-        }),
-    };
-    Some(Judge {
-        model: string(node, "model")?,
-        input: judge_input(node)?,
-        template: template(node),
-        sources: sources(node)?,
-        by,
-        on_undecided: on_undecided(node)?,
-        max_undecided: number(node, "max_undecided")?,
-    })
-}
-
-fn judge_input(node: &Node) -> Option<JudgeInput> {
-    Some(if node.text("input")? == "answer" { JudgeInput::Answer } else { JudgeInput::Response })
-}
-
-fn asked(node: &Node) -> Option<Asked> {
-    let prompt = node.get("prompt")?;
-    Some(Asked {
-        prompt: prompt.path()?,
-        plugin: string(node, "plugin")?,
-        config: config(node),
-        temperature: number(node, "temperature")?,
-        sampling: sampling(node)?,
-        max_tokens: count(node, "max_tokens")?,
-        span: prompt.span.clone(),
     })
 }
 

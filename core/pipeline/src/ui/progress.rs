@@ -116,8 +116,9 @@ fn from(done: u64, steps: u64) -> String {
 }
 
 /// What people look at first, where it was measured.
-const SHOWN: [(&str, &str); 5] = [
+const SHOWN: [(&str, &str); 6] = [
     ("loss", "loss"),
+    ("accuracy", "accuracy"),
     ("reward", "reward"),
     ("completions/mean_length", "length"),
     ("groups_learned", "groups"),

@@ -8,10 +8,12 @@ use indexmap::IndexMap;
 use serde::Serialize;
 
 mod config;
+mod judges;
 mod manifest;
 mod stages;
 
 pub use config::PluginConfig;
+pub use judges::*;
 pub use manifest::*;
 pub use stages::*;
 
