@@ -280,7 +280,9 @@ impl<'a> Parser<'a> {
             2 => {
                 let is_open = [!opens_square, !closes_square];
                 let (low, high) = (numeric::real(&elements[0]), numeric::real(&elements[1]));
+                // A point has the same brackets on both sides.
                 if let (Some(low), Some(high)) = (low, high)
+                    && is_open[0] == is_open[1]
                     && (high < low || high == low && is_open == [true, true])
                 {
                     return Some(Node::Tuple(elements));

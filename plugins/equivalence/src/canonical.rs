@@ -20,6 +20,8 @@ use crate::tree::{Constant, Function, Node};
 const BITS: u64 = 8192;
 /// Terms of a polynomial at most.
 const TERMS: usize = 300;
+/// Bytes of the name of what is not looked into, at most.
+const LONGEST_NAME: usize = 4000;
 
 /// What a monomial is made of.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -303,8 +305,10 @@ impl Canonical {
             Node::Call(function, nodes) => Self::call(*function, nodes)?,
             Node::Apply(name, nodes) => Self::opaque(name, nodes)?,
             Node::Series { is_product, variable, parts } => {
-                let name = format!("{}[{variable}]", if *is_product { "product" } else { "sum" });
-                Self::opaque(&name, &parts[..])?
+                let sign = if *is_product { "prod" } else { "sum" };
+                let [from, to, body] = [Self::of(&parts[0])?, Self::of(&parts[1])?, Self::of(&parts[2])?];
+                let (from, to, body) = (from.print(), to.print(), body.print());
+                Self::named(format!("(\\{sign}_{{{variable}={from}}}^{{{to}}} ({body}))"))?
             }
             Node::Opaque(name, nodes) => Self::opaque(name, nodes)?,
             _ => return None,
@@ -328,7 +332,17 @@ impl Canonical {
             text.push_str(&Self::of(node)?.print());
         }
         text.push(')');
-        (text.len() < 4000).then(|| Self::generator(Generator::Opaque(text)))
+        Self::named(text)
+    }
+
+    /// Something that is not looked into, by its text.
+    fn named(text: String) -> Option<Self> {
+        (text.len() < LONGEST_NAME).then(|| Self::generator(Generator::Opaque(text)))
+    }
+
+    /// A power that is not looked into.
+    fn opaque_power(base: &Node, exponent: &Node) -> Option<Self> {
+        Self::named(format!("(({})^({}))", Self::of(base)?.print(), Self::of(exponent)?.print()))
     }
 
     /// The value if it is rational.
@@ -405,14 +419,12 @@ impl Canonical {
         let exponent_form = Self::of(exponent)?;
         if let Some(power) = exponent_form.as_rational() {
             if power.is_integer() {
-                return self
-                    .whole_power(power.numer())
-                    .or_else(|| Self::opaque("pow", &[base.clone(), exponent.clone()]));
+                return self.whole_power(power.numer()).or_else(|| Self::opaque_power(base, exponent));
             }
             if let Some(root) = self.root(&power) {
                 return Some(root);
             }
-            return Self::opaque("pow", &[base.clone(), exponent.clone()]);
+            return Self::opaque_power(base, exponent);
         }
         // b^(c + r) = b^c b^r for a base that is positive.
         if exponent_form.below.is_one()
@@ -442,7 +454,7 @@ impl Canonical {
             }
             return Some(result);
         }
-        Self::opaque("pow", &[base.clone(), exponent.clone()])
+        Self::opaque_power(base, exponent)
     }
 
     /// What a base of a power with a variable exponent is called, if it is a positive number.
@@ -650,7 +662,7 @@ impl Canonical {
     /// `ln` of a positive rational is a sum over its primes, that of a power a multiple.
     fn logarithm(node: &Node) -> Option<Self> {
         let form = Self::of(node)?;
-        let opaque = || Self::opaque("log", std::slice::from_ref(node));
+        let opaque = || Self::opaque("ln", std::slice::from_ref(node));
         let Some((monomial, coefficient)) = form.above.as_term() else { return opaque() };
         if !form.below.is_one() || !coefficient.is_positive() {
             return opaque();
@@ -694,7 +706,7 @@ impl Canonical {
 }
 
 fn log_of(name: &str) -> Monomial {
-    vec![(Generator::Opaque(format!("log({name})")), Exponent::ONE)]
+    vec![(Generator::Opaque(format!("ln({name})")), Exponent::ONE)]
 }
 
 /// The rational multiple of pi that a form is.

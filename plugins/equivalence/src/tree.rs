@@ -79,7 +79,7 @@ impl Function {
             Self::Asinh => "asinh",
             Self::Acosh => "acosh",
             Self::Atanh => "atanh",
-            Self::Ln => "log",
+            Self::Ln => "ln",
             Self::Abs => "abs",
             Self::Floor => "floor",
             Self::Ceil => "ceil",

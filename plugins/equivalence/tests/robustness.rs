@@ -116,23 +116,38 @@ fn soups_of_latex_and_bytes_never_panic() {
     }
 }
 
-/// Quotients of sums are not reduced, and names may hold anything: of random texts a few change when they are read again.
+/// A canonical text is read as what it was printed from, but for names that are no notation: a command of LaTeX that stands
+/// alone where a letter was expected is taken for a name, which means nothing without what stood around it.
 #[test]
-fn canonical_texts_hardly_ever_change_when_they_are_read_again() {
+fn canonical_texts_stay_when_they_are_read_again() {
+    const NO_NOTATION: &[&str] = &[
+        "\\left",
+        "\\right",
+        "\\overline",
+        "\\pm",
+        "\\endpmatrix",
+        "\\mathbbr",
+        "\\log_2_",
+        "\\frac",
+        "\\infty",
+        "²_",
+        "$",
+    ];
     let mut dice = Dice(7);
-    let (mut printed, mut changed) = (0, 0);
+    let (mut printed, mut excepted) = (0, 0);
     for _ in 0..20_000 {
         let length = 1 + dice.roll(9);
         let Some(text) = parse(&soup(&mut dice, length)).as_ref().and_then(print) else { continue };
         printed += 1;
         let again = parse(&text).as_ref().and_then(print);
-        if again.as_deref() != Some(&*text) {
-            changed += 1;
-            println!("{text} | {again:?}");
+        if again.as_deref() == Some(&*text) {
+            continue;
         }
+        let is_no_notation = text == "\\" || NO_NOTATION.iter().any(|name| text.contains(name));
+        assert!(is_no_notation, "{text} | {again:?}");
+        excepted += 1;
     }
-    println!("{changed} of {printed} change");
-    assert!(printed > 1000 && changed * 10 < printed, "{changed} of {printed}");
+    assert!(printed > 1000 && excepted <= 30, "{excepted} of {printed}");
 }
 
 #[test]
