@@ -72,6 +72,7 @@ impl<'a> Parser<'a> {
     fn based(&mut self, digits: BigInt) -> Option<Node> {
         self.at += 1;
         let braced = self.take_sign('{');
+        let is_text = matches!(self.peek(), Some(Token::Text(_)));
         let base = match self.peek()?.clone() {
             Token::Number { whole, fraction: None, .. } => whole.parse().ok()?,
             Token::Text(_) => 0,
@@ -81,10 +82,11 @@ impl<'a> Parser<'a> {
         if braced && !self.take_sign('}') {
             return None;
         }
-        Some(if (2..=36).contains(&base) {
-            Node::Based { digits, base }
-        } else {
-            Node::rational(BigRational::from_integer(digits))
+        Some(match base {
+            2..=36 => Node::Based { digits, base },
+            // In words, which are not read.
+            0 if is_text => Node::rational(BigRational::from_integer(digits)),
+            _ => Node::Symbol(format!("{digits}_{base}")),
         })
     }
 
@@ -276,7 +278,7 @@ impl<'a> Parser<'a> {
         let mut elements: Vec<Node> = groups.into_iter().flatten().collect();
         match elements.len() {
             0 => None,
-            1 => Some(elements.swap_remove(0)),
+            1 => (opens_square == closes_square).then(|| elements.swap_remove(0)),
             2 => {
                 let is_open = [!opens_square, !closes_square];
                 let (low, high) = (numeric::real(&elements[0]), numeric::real(&elements[1]));
@@ -293,7 +295,7 @@ impl<'a> Parser<'a> {
                 let high = elements.pop()?;
                 Some(Node::Interval { bounds: Box::new([elements.pop()?, high]), is_open })
             }
-            _ => Some(Node::Tuple(elements)),
+            _ => (opens_square == closes_square).then_some(Node::Tuple(elements)),
         }
     }
 

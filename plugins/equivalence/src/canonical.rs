@@ -345,6 +345,10 @@ impl Canonical {
         Self::named(format!("(({})^({}))", Self::of(base)?.print(), Self::of(exponent)?.print()))
     }
 
+    fn negated(&self) -> Option<Self> {
+        self.times(&Self::polynomial(Polynomial::constant(-BigRational::one())))
+    }
+
     /// The value if it is rational.
     pub fn as_rational(&self) -> Option<BigRational> {
         if !self.below.is_one() {
@@ -579,11 +583,20 @@ impl Canonical {
                 }
                 match numeric::real(nodes.first()?) {
                     Some(value) if value > 1e-9 => Some(form),
-                    Some(value) if value < -1e-9 => {
-                        form.times(&Self::polynomial(Polynomial::constant(-BigRational::one())))
+                    Some(value) if value < -1e-9 => form.negated(),
+                    // |a - b| = |b - a|
+                    _ => {
+                        let is_negative = form.above.0.values().next_back().is_some_and(Signed::is_negative);
+                        let inside = if is_negative { form.negated()? } else { form };
+                        Self::named(format!("abs({})", inside.print()))
                     }
-                    _ => opaque(),
                 }
+            }
+            Function::Min | Function::Max => {
+                let mut texts = nodes.iter().map(|node| Some(Self::of(node)?.print())).collect::<Option<Vec<_>>>()?;
+                texts.sort();
+                texts.dedup();
+                Self::named(format!("{}({})", function.name(), texts.join(", ")))
             }
             Function::Floor | Function::Ceil => match Self::of(nodes.first()?)?.as_rational() {
                 Some(value) => {

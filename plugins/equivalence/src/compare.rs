@@ -414,6 +414,8 @@ fn letters(node: &Node) -> Option<String> {
 
 /// Points at which two expressions must agree.
 const POINTS: u32 = 5;
+/// So many times more points are tried where functions have pieces.
+const PIECES: u32 = 4;
 
 /// Compares by value at points.
 fn at_points(a: &Node, b: &Node, settings: &Settings) -> Comparison {
@@ -429,8 +431,10 @@ fn at_points(a: &Node, b: &Node, settings: &Settings) -> Comparison {
         })
     };
     let domain = if !names.is_empty() && (needs_whole(a) || needs_whole(b)) { Domain::Whole } else { settings.domain };
+    let has_pieces = !names.is_empty() && (has_pieces(a) || has_pieces(b));
+    let wanted = if has_pieces { PIECES * POINTS } else { POINTS };
     let (mut agreed, mut reference_has_value) = (0, false);
-    for index in 0..3 * POINTS {
+    for index in 0..3 * wanted {
         let point = Point::new(&names, index, domain);
         let (x, y) = (numeric::value(a, &point), numeric::value(b, &point));
         reference_has_value |= x.is_some();
@@ -443,15 +447,15 @@ fn at_points(a: &Node, b: &Node, settings: &Settings) -> Comparison {
                 return Comparison::Different;
             }
             agreed += 1;
-            if agreed == POINTS || names.is_empty() {
-                return Comparison::Equal(Proof::Numeric);
+            if agreed == wanted || names.is_empty() {
+                break;
             }
         } else if names.is_empty() {
             break;
         }
     }
-    if agreed > 1 {
-        return Comparison::Equal(Proof::Numeric);
+    if agreed > 1 || agreed == 1 && names.is_empty() {
+        return if has_pieces { Comparison::Unknown } else { Comparison::Equal(Proof::Numeric) };
     }
     if names.is_empty()
         && let (Some(x), Some(y)) = (numeric::log_size(a), numeric::log_size(b))
@@ -464,6 +468,23 @@ fn at_points(a: &Node, b: &Node, settings: &Settings) -> Comparison {
         };
     }
     if reference_has_value { Comparison::Different } else { Comparison::Unknown }
+}
+
+/// Whether a function of variables in it has pieces that may agree with another expression at all points that are tried, and
+/// differ elsewhere: the difference of two such expressions can be shown, their equality can't.
+fn has_pieces(node: &Node) -> bool {
+    use tree::Function::{Abs, Ceil, Floor, Gcd, Lcm, Max, Min, Mod};
+    node.any(&mut |node| {
+        let has_pieces = match node {
+            Node::Call(Abs | Ceil | Floor | Gcd | Lcm | Max | Min | Mod, _) => true,
+            // A root of (x - 1)^2.
+            Node::Pow(base, exponent) if exponent.as_integer().is_none() => {
+                matches!(&**base, Node::Pow(inner, _) if matches!(**inner, Node::Add(_)))
+            }
+            _ => false,
+        };
+        has_pieces && !node.variables().is_empty()
+    })
 }
 
 /// Whether no sum in it can cancel.

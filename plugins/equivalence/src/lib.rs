@@ -67,7 +67,8 @@ pub fn read_reference(text: &str, extraction: &Extraction, reading: Reading) -> 
         return Some(answer);
     }
     let whole = Answer::whole(text)?;
-    if whole.node.is_some() {
+    // A formula that can't be read is compared as a text: a number within it is not the answer.
+    if whole.node.is_some() || text.contains('\\') {
         return Some(whole);
     }
     found().or(Some(whole))

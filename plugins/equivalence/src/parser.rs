@@ -219,6 +219,8 @@ impl<'a> Parser<'a> {
 
     /// `a = b < c`.
     pub(crate) fn chain(&mut self) -> Option<Node> {
+        // `\approx 8.24` is a value.
+        self.take_sign('≈');
         let first = self.combination()?;
         let mut rest: Vec<(Relation, Node)> = Vec::new();
         let mut first = first;
@@ -282,7 +284,8 @@ impl<'a> Parser<'a> {
             match self.peek() {
                 Some(Token::Sign('+')) => {
                     self.at += 1;
-                    if self.take_sign('-') {
+                    let is_apart = self.lexemes.get(self.at).is_some_and(|lexeme| lexeme.is_spaced);
+                    if !is_apart && self.take_sign('-') {
                         // `+-` is a sign that was typed in two.
                         let term = self.product()?;
                         let before = one_or_sum(std::mem::take(&mut terms));
