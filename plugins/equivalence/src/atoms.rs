@@ -1,17 +1,12 @@
-//! What a formula is made of: numbers, names, brackets, commands with their arguments.
+//! What a formula is made of: names, brackets, sets, commands; numbers are in numerals.rs, functions in calls.rs.
 
-use num_bigint::BigInt;
 use num_rational::BigRational;
-use num_traits::{One, Zero};
 
 use crate::lexer::Token;
 use crate::numeric;
 use crate::parser::{Close, Parser};
 use crate::tree::{Constant, Function, NamedSet, Node};
 use crate::words;
-
-/// Digits of a number at most: a longer one is compared as it was written.
-const DIGITS: usize = 2000;
 
 impl<'a> Parser<'a> {
     pub(crate) fn atom(&mut self) -> Option<Node> {
@@ -33,60 +28,6 @@ impl<'a> Parser<'a> {
                 dots.then(|| Node::Symbol("...".into()))
             }
             _ => None,
-        })
-    }
-
-    fn number(&mut self, whole: &str, fraction: Option<&str>, exponent: i64) -> Option<Node> {
-        let fraction = fraction.unwrap_or("");
-        if whole.len() + fraction.len() > DIGITS || exponent.abs() > 1000 {
-            return Some(Node::Symbol(format!("{}.{fraction}e{exponent}", whole.trim_start_matches('0'))));
-        }
-        let digits: BigInt = format!("{whole}{fraction}").parse().ok()?;
-        if exponent == 0 && self.is_sign('_') {
-            if fraction.is_empty() {
-                return self.based(digits);
-            }
-            self.at += 1;
-            let base: String = self.raw()?.chars().filter(char::is_ascii_digit).collect();
-            return Some(Node::Symbol(format!("{whole}.{fraction}_{base}")));
-        }
-        if self.is_command("accent")
-            && self.peek_at(1) == Some(&Token::Sign('{'))
-            && let Some(Token::Number { whole: period, fraction: None, .. }) = self.peek_at(2).cloned()
-            && self.peek_at(3) == Some(&Token::Sign('}'))
-            && period.len() < 40
-        {
-            self.at += 4;
-            return repeating(&digits, fraction.len(), &period);
-        }
-        let ten = BigInt::from(10);
-        let places = i64::try_from(fraction.len()).ok()? - exponent;
-        let power = ten.pow(u32::try_from(places.abs()).ok()?);
-        let value =
-            if places > 0 { BigRational::new(digits, power) } else { BigRational::from_integer(digits * power) };
-        let is_decimal = !fraction.is_empty() || exponent < 0;
-        Some(Node::Number { value, is_decimal })
-    }
-
-    /// `204_5`, `204_{5}`, `11_{\text{two}}`.
-    fn based(&mut self, digits: BigInt) -> Option<Node> {
-        self.at += 1;
-        let braced = self.take_sign('{');
-        let is_text = matches!(self.peek(), Some(Token::Text(_)));
-        let base = match self.peek()?.clone() {
-            Token::Number { whole, fraction: None, .. } => whole.parse().ok()?,
-            Token::Text(_) => 0,
-            _ => return None,
-        };
-        self.at += 1;
-        if braced && !self.take_sign('}') {
-            return None;
-        }
-        Some(match base {
-            2..=36 => Node::Based { digits, base },
-            // In words, which are not read.
-            0 if is_text => Node::rational(BigRational::from_integer(digits)),
-            _ => Node::Symbol(format!("{digits}_{base}")),
         })
     }
 
@@ -246,7 +187,7 @@ impl<'a> Parser<'a> {
     }
 
     /// One element, or a set of several.
-    fn braces(&mut self) -> Option<Node> {
+    pub(crate) fn braces(&mut self) -> Option<Node> {
         self.at += 1;
         let bars = std::mem::take(&mut self.bars);
         let in_set = std::mem::take(&mut self.in_set);
@@ -299,7 +240,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn arguments(&mut self) -> Option<Vec<Node>> {
+    pub(crate) fn arguments(&mut self) -> Option<Vec<Node>> {
         self.at += 1;
         let (groups, _) = self.elements(Close::Round)?;
         self.take_sign(')').then(|| groups.into_iter().flatten().collect())
@@ -322,7 +263,7 @@ impl<'a> Parser<'a> {
     }
 
     /// An argument of a command: a group, or what stands next. Of a number only the first digit is meant.
-    fn argument(&mut self, takes_all: bool) -> Option<Node> {
+    pub(crate) fn argument(&mut self, takes_all: bool) -> Option<Node> {
         if self.is_sign('{') {
             return self.nested(Self::braces);
         }
@@ -488,197 +429,8 @@ impl<'a> Parser<'a> {
         conditions.insert(0, element);
         Some(Node::Opaque("builder", conditions))
     }
-
-    /// A known function: exponent and base before its argument, with or without brackets.
-    fn known(&mut self, name: &str) -> Option<Node> {
-        let mut index = None;
-        if matches!(name, "sqrt") && self.is_sign('[') {
-            self.at += 1;
-            index = Some(self.sum()?);
-            if !self.take_sign(']') {
-                return None;
-            }
-        }
-        let (mut base, mut exponent) = (None, None);
-        for _ in 0..2 {
-            if name == "log" && base.is_none() && self.is_sign('_') {
-                self.at += 1;
-                base = Some(self.argument(false)?);
-            } else if name != "sqrt" && exponent.is_none() && self.is_sign('^') {
-                self.at += 1;
-                exponent = Some(if self.is_sign('{') { self.atom()? } else { self.argument(false)? });
-            }
-        }
-        let function = words::function(name);
-        let in_angle = self.in_angle;
-        self.in_angle = function.is_some_and(words::takes_angle);
-        let arguments = self.function_arguments(matches!(name, "sqrt" | "cbrt"));
-        self.in_angle = in_angle;
-        let mut arguments = arguments?;
-        let call = match name {
-            "sqrt" | "cbrt" => {
-                let radicand = (arguments.len() == 1).then(|| arguments.swap_remove(0))?;
-                let index = index.unwrap_or_else(|| Node::integer(if name == "sqrt" { 2 } else { 3 }));
-                Node::Pow(Box::new(radicand), Box::new(Node::integer(1).over(index)))
-            }
-            "exp" => {
-                let argument = (arguments.len() == 1).then(|| arguments.swap_remove(0))?;
-                Node::Pow(Box::new(Node::Constant(Constant::E)), Box::new(argument))
-            }
-            "log" | "lg" => {
-                if arguments.len() == 2 && base.is_none() {
-                    base = arguments.pop();
-                }
-                let argument = (arguments.len() == 1).then(|| arguments.swap_remove(0))?;
-                let ln = |node| Node::Call(Function::Ln, vec![node]);
-                ln(argument).over(ln(base.unwrap_or_else(|| Node::integer(10))))
-            }
-            _ => {
-                let mut function = function?;
-                if let Some(-1) = exponent.as_ref().and_then(Node::as_integer).and_then(|n| i64::try_from(n).ok())
-                    && let Some(inverse) = words::inverse(function)
-                {
-                    function = inverse;
-                    exponent = None;
-                }
-                let several = matches!(function, Function::Gcd | Function::Lcm | Function::Min | Function::Max);
-                let needs = if function == Function::Binomial { 2 } else { 1 };
-                if !several && arguments.len() != needs {
-                    return None;
-                }
-                Node::Call(function, arguments)
-            }
-        };
-        Some(match exponent {
-            Some(exponent) => Node::Pow(Box::new(call), Box::new(exponent)),
-            None => call,
-        })
-    }
-
-    fn function_arguments(&mut self, takes_one: bool) -> Option<Vec<Node>> {
-        if self.is_sign('(') {
-            return self.nested(Self::arguments);
-        }
-        if self.is_sign('{') || takes_one {
-            return Some(vec![self.argument(false)?]);
-        }
-        // Without brackets the argument is the factors up to the next function.
-        let is_negative = self.take_sign('-');
-        let mut factors = vec![self.power()?];
-        while self.begins_factor() && !self.begins_function() && factors.len() < 20 {
-            factors.push(self.power()?);
-        }
-        let argument = product(factors);
-        Some(vec![if is_negative { argument.negated() } else { argument }])
-    }
-
-    fn begins_function(&self) -> bool {
-        match self.peek() {
-            Some(Token::Command(name) | Token::Word(name)) => {
-                words::function(name).is_some() || matches!(*name, "log" | "lg" | "exp")
-            }
-            Some(Token::Text(_)) => true,
-            _ => false,
-        }
-    }
-
-    fn series(&mut self, is_product: bool) -> Option<Node> {
-        let (mut variable, mut from, mut to) = (String::new(), None, None);
-        for _ in 0..2 {
-            if self.take_sign('_') {
-                if !self.take_sign('{') {
-                    return None;
-                }
-                let Some(Token::Word(name)) = self.peek().cloned() else { return None };
-                self.at += 1;
-                if name.len() != 1 || !self.take_sign('=') {
-                    return None;
-                }
-                variable = name.to_lowercase();
-                from = Some(self.sum()?);
-                if !self.take_sign('}') {
-                    return None;
-                }
-            } else if self.take_sign('^') {
-                to = Some(self.argument(true)?);
-            }
-        }
-        self.bound.push(variable.clone());
-        let body = self.product();
-        self.bound.pop();
-        Some(Node::Series { is_product, variable, parts: Box::new([from?, to?, body?]) })
-    }
-
-    /// `\begin{pmatrix} .. \end{pmatrix}`
-    fn environment(&mut self) -> Option<Node> {
-        let name = self.environment_name()?;
-        let is_array = name == "array";
-        if is_array && self.is_sign('{') {
-            self.raw()?;
-        }
-        let (bars, in_set) = (std::mem::take(&mut self.bars), std::mem::take(&mut self.in_set));
-        let mut rows: Vec<Vec<Node>> = vec![Vec::new()];
-        loop {
-            match self.peek()? {
-                Token::Command("end") => {
-                    self.at += 1;
-                    if self.environment_name()? != name {
-                        return None;
-                    }
-                    break;
-                }
-                Token::RowEnd => {
-                    self.at += 1;
-                    rows.push(Vec::new());
-                }
-                Token::Sign('&') | Token::Sign(',' | ';' | '.') => self.at += 1,
-                Token::Text(text) if words::begins_condition(text) => self.at += 1,
-                _ => {
-                    let cell = self.chain()?;
-                    rows.last_mut()?.push(cell);
-                }
-            }
-        }
-        self.bars = bars;
-        self.in_set = in_set;
-        rows.retain(|row| !row.is_empty());
-        if name == "cases" {
-            let is_system = rows.iter().all(|row| matches!(row[..], [Node::Chain(..)]));
-            let cells = rows.into_iter().flatten().collect();
-            return Some(if is_system { Node::Set(cells) } else { Node::Opaque("cases", cells) });
-        }
-        let width = rows.first()?.len();
-        if rows.iter().any(|row| row.len() != width) {
-            return None;
-        }
-        let matrix = Node::Matrix(rows);
-        match name.as_str() {
-            "matrix" | "pmatrix" | "bmatrix" | "Bmatrix" | "array" | "smallmatrix" => Some(matrix),
-            "vmatrix" | "Vmatrix" => Some(Node::Call(Function::Det, vec![matrix])),
-            _ => None,
-        }
-    }
-
-    fn environment_name(&mut self) -> Option<String> {
-        let raw = self.raw()?;
-        Some(raw.chars().filter(char::is_ascii_alphabetic).collect())
-    }
 }
 
 pub(crate) fn product(mut factors: Vec<Node>) -> Node {
     if factors.len() == 1 { factors.swap_remove(0) } else { Node::Mul(factors) }
-}
-
-/// `0.1\overline{6}`: the digits read as a number, how many of them stand after the point, and what repeats.
-fn repeating(digits: &BigInt, places: usize, period: &str) -> Option<Node> {
-    let ten = BigInt::from(10);
-    let scale = ten.pow(u32::try_from(places).ok()?);
-    let nines: BigInt = ten.pow(u32::try_from(period.len()).ok()?) - BigInt::one();
-    let repeated: BigInt = period.parse().ok()?;
-    if nines.is_zero() {
-        return None;
-    }
-    let value = (BigRational::from_integer(digits.clone()) + BigRational::new(repeated, nines))
-        / BigRational::from_integer(scale);
-    Some(Node::rational(value))
 }

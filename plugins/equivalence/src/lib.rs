@@ -10,19 +10,24 @@
 //! This crate does not know who asks, what a reward is, or what a problem was: only two texts.
 
 mod atoms;
+mod calls;
 pub mod canonical;
 pub mod compare;
 mod complex;
 mod config;
 pub mod conventions;
+mod dropped;
 pub mod extract;
 mod lexer;
 mod linear;
+mod numerals;
 mod numeric;
 mod parser;
+mod postfix;
 mod print;
 mod relations;
 mod sets;
+mod signs;
 pub mod tree;
 mod words;
 

@@ -9,12 +9,13 @@
 //! | `sum` | `+` `-` `\pm` |
 //! | `product` | `*` `/` |
 //! | `run` | factors side by side: they bind closer than `/`, as in math-verify |
-//! | `power` | `^` `!` `%` |
+//! | `power` (postfix.rs) | `^` `!` `%` |
 //! | `atom` (atoms.rs) | numbers, names, brackets, commands |
 
 use num_traits::{Signed, ToPrimitive};
 
 use crate::lexer::{Lexeme, Token, tokens};
+use crate::signs::expand;
 use crate::tree::{Function, Node, Relation, SetOperation};
 use crate::words;
 
@@ -61,35 +62,6 @@ pub(crate) struct Parser<'a> {
 impl<'a> Parser<'a> {
     fn new(text: &'a str, lexemes: Vec<Lexeme<'a>>) -> Self {
         Self { text, lexemes, at: 0, depth: 0, bars: 0, in_set: false, in_angle: false, bound: Vec::new() }
-    }
-
-    /// Drops what ends a sentence, which an ellipsis does not.
-    fn drop_final_punctuation(&mut self) {
-        let dots = self.lexemes.iter().rev().take_while(|lexeme| lexeme.token == Token::Sign('.')).count();
-        if dots >= 3 {
-            return;
-        }
-        while let Some(Lexeme { token: Token::Sign('.' | ',' | ';' | ':' | '?'), .. }) = self.lexemes.last() {
-            self.lexemes.pop();
-        }
-    }
-
-    /// Three words in a row are no formula.
-    fn is_prose(&self) -> bool {
-        let mut words = 0;
-        for lexeme in &self.lexemes {
-            match lexeme.token {
-                Token::Word(word) if word.len() > 1 && !words::is_unit(word) && words::function(word).is_none() => {
-                    words += 1;
-                    if words == 3 {
-                        return true;
-                    }
-                }
-                Token::Word(_) | Token::Sign('\'') => {}
-                _ => words = 0,
-            }
-        }
-        false
     }
 
     pub(crate) fn peek(&self) -> Option<&Token<'a>> {
@@ -235,21 +207,6 @@ impl<'a> Parser<'a> {
         }
         self.skip_condition();
         Some(if rest.is_empty() { first } else { Node::Chain(Box::new(first), rest) })
-    }
-
-    /// `\text{ if } x > 0`, `\pmod 5`: no part of the answer.
-    fn skip_condition(&mut self) {
-        match self.peek() {
-            Some(Token::Text(text)) if words::begins_condition(text) => {}
-            Some(Token::Command("pmod" | "forall" | "quad")) => {}
-            Some(Token::Word("if" | "for" | "where" | "when")) => {}
-            Some(Token::Sign('('))
-                if matches!(self.peek_at(1), Some(Token::Command("bmod" | "mod") | Token::Word("mod"))) => {}
-            _ => return,
-        }
-        if self.depth <= 1 {
-            self.at = self.lexemes.len();
-        }
     }
 
     fn combination(&mut self) -> Option<Node> {
@@ -448,167 +405,6 @@ impl<'a> Parser<'a> {
             _ => false,
         }
     }
-
-    /// A word in `\text{..}` that only says what is counted.
-    fn skip_text_unit(&mut self) -> bool {
-        let Some(Token::Text(text)) = self.peek() else { return false };
-        let is_name = text.len() == 1 && text.chars().all(char::is_alphabetic) && !words::is_letter_unit(text);
-        if is_name
-            || words::joins(text)
-            || words::begins_condition(text)
-            || words::is_percent(text)
-            || words::function(text).is_some() && !words::is_unit(text)
-        {
-            return false;
-        }
-        self.at += 1;
-        self.skip_unit_exponent();
-        true
-    }
-
-    fn skip_unit_exponent(&mut self) {
-        if self.is_sign('^') {
-            match (self.peek_at(1), self.peek_at(2), self.peek_at(3)) {
-                (Some(Token::Number { .. }), ..) => self.at += 2,
-                (Some(Token::Sign('{')), Some(Token::Number { .. }), Some(Token::Sign('}'))) => self.at += 4,
-                _ => {}
-            }
-        } else if self.is_sign('²') || self.is_sign('³') {
-            self.at += 1;
-        }
-    }
-
-    /// Units at the end of an element: `cm^2`, `miles per hour`, `km/h`.
-    fn skip_units(&mut self) -> bool {
-        let start = self.at;
-        loop {
-            match self.peek() {
-                Some(Token::Word(word))
-                    if words::is_unit(word)
-                        || words::is_letter_unit(word) && self.lexemes[self.at].is_spaced
-                        || self.at > start && words::is_letter_unit(word) =>
-                {
-                    self.at += 1;
-                    self.skip_unit_exponent();
-                }
-                Some(Token::Sign('/')) if self.at > start => self.at += 1,
-                _ => break,
-            }
-        }
-        let is_end = matches!(
-            self.peek(),
-            None | Some(
-                Token::Sign(',' | ';' | '.' | ')' | ']' | '}' | '=') | Token::Word("and" | "or") | Token::Command("}")
-            )
-        );
-        if self.at == start || !is_end {
-            self.at = start;
-            return false;
-        }
-        true
-    }
-
-    /// An atom with what is behind it.
-    pub(crate) fn power(&mut self) -> Option<Node> {
-        self.nested(|parser| {
-            let base = parser.atom()?;
-            parser.postfix(base)
-        })
-    }
-
-    fn postfix(&mut self, mut node: Node) -> Option<Node> {
-        let mut operations = 0;
-        loop {
-            operations += 1;
-            if operations > 8 {
-                return None;
-            }
-            match self.peek() {
-                Some(Token::Sign('^')) => {
-                    self.at += 1;
-                    if self.take_degree() {
-                        node = self.degrees(node);
-                        continue;
-                    }
-                    if self.take_command("prime") {
-                        continue;
-                    }
-                    let exponent = self.exponent()?;
-                    node = Node::Pow(Box::new(node), Box::new(exponent));
-                }
-                Some(Token::Sign(sign @ ('²' | '³'))) => {
-                    let exponent = if *sign == '²' { 2 } else { 3 };
-                    self.at += 1;
-                    node = Node::Pow(Box::new(node), Box::new(Node::integer(exponent)));
-                }
-                Some(Token::Command("circ")) => {
-                    self.at += 1;
-                    node = self.degrees(node);
-                }
-                Some(Token::Sign('!')) if self.peek_at(1) != Some(&Token::Sign('=')) => {
-                    if self.peek_at(1) == Some(&Token::Sign('!')) {
-                        return None;
-                    }
-                    self.at += 1;
-                    node = Node::Call(Function::Factorial, vec![node]);
-                }
-                Some(Token::Sign('%')) => {
-                    self.at += 1;
-                    node = Node::Percent(Box::new(node));
-                }
-                _ => return Some(node),
-            }
-        }
-    }
-
-    fn degrees(&self, node: Node) -> Node {
-        if !self.in_angle {
-            return node;
-        }
-        let unit = Node::Constant(crate::tree::Constant::Pi).over(Node::integer(180));
-        multiply(node, unit)
-    }
-
-    /// `\circ` or `{\circ}` after a `^`.
-    fn take_degree(&mut self) -> bool {
-        let braced = self.is_sign('{')
-            && matches!(self.peek_at(1), Some(Token::Command("circ") | Token::Word("o")))
-            && self.peek_at(2) == Some(&Token::Sign('}'));
-        if braced {
-            self.at += 3;
-        } else if self.is_command("circ") {
-            self.at += 1;
-        } else {
-            return false;
-        }
-        // Of temperature.
-        if let (Some(Token::Word("C" | "F")), None) = (self.peek(), self.peek_at(1)) {
-            self.at += 1;
-        }
-        true
-    }
-
-    fn exponent(&mut self) -> Option<Node> {
-        self.nested(|parser| {
-            let is_negative = parser.take_sign('-');
-            if !is_negative {
-                parser.take_sign('+');
-            }
-            let exponent = if parser.is_sign('{') || parser.is_sign('(') {
-                parser.atom()?
-            } else if let Some(Token::Word(word)) = parser.peek()
-                && word.len() > 1
-                && words::function(word).is_none()
-            {
-                // Only the first letter is raised: `2^xy`.
-                parser.first_letter()?
-            } else {
-                let atom = parser.atom()?;
-                if parser.is_sign('^') { parser.postfix(atom)? } else { atom }
-            };
-            Some(if is_negative { exponent.negated() } else { exponent })
-        })
-    }
 }
 
 enum Sign {
@@ -644,7 +440,7 @@ fn mixed(whole: Node, part: &Node) -> Option<Node> {
     Some(Node::rational(whole + part))
 }
 
-fn multiply(left: Node, right: Node) -> Node {
+pub(crate) fn multiply(left: Node, right: Node) -> Node {
     match (left, right) {
         (Node::Mul(mut left), right) => {
             left.push(right);
@@ -667,7 +463,7 @@ fn raise_last(left: Node, exponent: Node) -> Node {
     }
 }
 
-fn one_or_sum(mut terms: Vec<Node>) -> Node {
+pub(crate) fn one_or_sum(mut terms: Vec<Node>) -> Node {
     if terms.len() == 1 { terms.swap_remove(0) } else { Node::Add(terms) }
 }
 
@@ -692,74 +488,5 @@ fn one_or_set(mut elements: Vec<Node>) -> Option<Node> {
             }
             Some(Node::Set(elements))
         }
-    }
-}
-
-/// Puts an element on the list, once for each choice of the signs in it.
-fn expand(element: Node, elements: &mut Vec<Node>) {
-    let mut signs = 0;
-    let mut is_tied = false;
-    element.any(&mut |node| {
-        if let Node::PlusMinus(_, _, is_minus) = node {
-            signs += 1;
-            is_tied |= *is_minus;
-        }
-        false
-    });
-    if signs == 0 {
-        elements.push(element);
-        return;
-    }
-    let choices: Vec<Node> = if signs == 1 || is_tied || signs > 3 {
-        [0, usize::MAX].iter().map(|choice| chosen(&element, &mut choice.clone())).collect()
-    } else {
-        (0..1 << signs).map(|choice: usize| chosen(&element, &mut choice.clone())).collect()
-    };
-    // `x = \pm 2` is an equation with a set.
-    if let Node::Chain(first, rest) = &element
-        && let [(Relation::Equal, _)] = rest[..]
-    {
-        let values = choices
-            .into_iter()
-            .filter_map(|choice| match choice {
-                Node::Chain(_, mut rest) => rest.pop().map(|(_, value)| value),
-                _ => None,
-            })
-            .collect();
-        elements.push(Node::Chain(first.clone(), vec![(Relation::Equal, Node::Set(values))]));
-        return;
-    }
-    elements.extend(choices);
-}
-
-/// The node with its signs chosen: the bits of `choice`, from the lowest.
-fn chosen(node: &Node, choice: &mut usize) -> Node {
-    let all = |nodes: &[Node], choice: &mut usize| nodes.iter().map(|node| chosen(node, choice)).collect::<Vec<_>>();
-    match node {
-        Node::PlusMinus(before, after, is_minus) => {
-            let negative = (*choice & 1 == 1) != *is_minus;
-            *choice = if *choice == usize::MAX { usize::MAX } else { *choice >> 1 };
-            let mut terms = all(before, choice);
-            let after = chosen(after, choice);
-            terms.push(if negative { after.negated() } else { after });
-            one_or_sum(terms)
-        }
-        Node::Percent(inner) => Node::Percent(Box::new(chosen(inner, choice))),
-        Node::Add(nodes) => Node::Add(all(nodes, choice)),
-        Node::Mul(nodes) => Node::Mul(all(nodes, choice)),
-        Node::Call(function, nodes) => Node::Call(*function, all(nodes, choice)),
-        Node::Apply(name, nodes) => Node::Apply(name.clone(), all(nodes, choice)),
-        Node::Set(nodes) => Node::Set(all(nodes, choice)),
-        Node::Tuple(nodes) => Node::Tuple(all(nodes, choice)),
-        Node::Pow(a, b) => Node::Pow(Box::new(chosen(a, choice)), Box::new(chosen(b, choice))),
-        Node::Interval { bounds, is_open } => Node::Interval {
-            bounds: Box::new([chosen(&bounds[0], choice), chosen(&bounds[1], choice)]),
-            is_open: *is_open,
-        },
-        Node::Chain(first, rest) => Node::Chain(
-            Box::new(chosen(first, choice)),
-            rest.iter().map(|(relation, node)| (*relation, chosen(node, choice))).collect(),
-        ),
-        other => other.clone(),
     }
 }
