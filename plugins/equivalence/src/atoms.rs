@@ -42,6 +42,11 @@ impl<'a> Parser<'a> {
                 self.at += 1;
                 return Some(Node::Constant(Constant::Infinity));
             }
+            // Not the product of its letters, which `O(n)` may be.
+            "yes" | "Yes" | "YES" | "no" | "No" | "NO" => {
+                self.at += 1;
+                return Some(Node::Symbol(word.to_ascii_lowercase()));
+            }
             "sqrt" | "cbrt" | "log" | "lg" | "exp" | "frac" => {
                 self.at += 1;
                 return self.known(word);

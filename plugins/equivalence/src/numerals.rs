@@ -80,3 +80,14 @@ fn repeating(digits: &BigInt, places: usize, period: &str) -> Option<Node> {
         / BigRational::from_integer(scale);
     Some(Node::rational(value))
 }
+
+/// `1 1/2`, unless the part is none.
+pub(crate) fn mixed(whole: Node, part: &Node) -> Option<Node> {
+    let (Node::Number { value: whole, is_decimal: false }, Node::Number { value: part, .. }) = (&whole, part) else {
+        return None;
+    };
+    if !whole.is_integer() || *part >= num_traits::One::one() {
+        return None;
+    }
+    Some(Node::rational(whole + part))
+}

@@ -15,6 +15,7 @@
 use num_traits::{Signed, ToPrimitive};
 
 use crate::lexer::{Lexeme, Token, tokens};
+use crate::numerals::mixed;
 use crate::signs::expand;
 use crate::tree::{Function, Node, Relation, SetOperation};
 use crate::words;
@@ -291,7 +292,17 @@ impl<'a> Parser<'a> {
                 }
                 Some(Token::Sign(':')) if !self.in_set => {
                     self.at += 1;
-                    left = left.over(self.run()?);
+                    let right = self.run()?;
+                    if !self.is_sign(':') {
+                        left = left.over(right);
+                        continue;
+                    }
+                    // `a : b : c` is no quotient.
+                    let mut parts = vec![left, right];
+                    while self.take_sign(':') {
+                        parts.push(self.run()?);
+                    }
+                    return Some(Node::Tuple(parts));
                 }
                 Some(Token::Command("bmod" | "mod") | Token::Word("mod")) => {
                     self.at += 1;
@@ -428,16 +439,6 @@ pub(crate) fn is_name(node: &Node) -> bool {
 
 fn is_numeric(node: &Node) -> bool {
     !node.any(&mut |node| matches!(node, Node::Symbol(_) | Node::Apply(..)))
-}
-
-fn mixed(whole: Node, part: &Node) -> Option<Node> {
-    let (Node::Number { value: whole, is_decimal: false }, Node::Number { value: part, .. }) = (&whole, part) else {
-        return None;
-    };
-    if !whole.is_integer() || *part >= num_traits::One::one() {
-        return None;
-    }
-    Some(Node::rational(whole + part))
 }
 
 pub(crate) fn multiply(left: Node, right: Node) -> Node {
