@@ -1,5 +1,8 @@
 //! Where an answer stands in a text, and which number it is.
 
+use common::bytes::rfind;
+use common::places::boxed;
+
 use crate::rational::Rational;
 
 /// A way to find the answer.
@@ -38,7 +41,7 @@ pub fn find(text: &str, ways: &[Way]) -> Option<(Way, Option<Rational>)> {
     ways.iter().find_map(|way| {
         let number = match way {
             Way::AnswerTag => last(last_tag(text)?),
-            Way::Boxed => last(last_boxed(text)?),
+            Way::Boxed => last(boxed(text)?),
             Way::Hashes => {
                 let rest = &text[rfind(text, "####")? + 4..];
                 first(rest.lines().next().unwrap_or_default())
@@ -53,28 +56,6 @@ pub fn find(text: &str, ways: &[Way]) -> Option<(Way, Option<Rational>)> {
 fn last_tag(text: &str) -> Option<&str> {
     let before = &text[..rfind(text, "</answer>")?];
     Some(&before[rfind(before, "<answer>")? + "<answer>".len()..])
-}
-
-fn last_boxed(text: &str) -> Option<&str> {
-    let inside = &text[rfind(text, "\\boxed{")? + "\\boxed{".len()..];
-    let mut depth = 1;
-    for (i, byte) in inside.bytes().enumerate() {
-        match byte {
-            b'{' => depth += 1,
-            b'}' => depth -= 1,
-            _ => {}
-        }
-        if depth == 0 {
-            return Some(&inside[..i]);
-        }
-    }
-    None
-}
-
-/// Where `mark` stands last. Marks are short: std's two-way search would be longer than the rest of this file.
-pub fn rfind(text: &str, mark: &str) -> Option<usize> {
-    let (text, mark) = (text.as_bytes(), mark.as_bytes());
-    (0..=text.len().checked_sub(mark.len())?).rev().find(|&at| text[at] == mark[0] && text[at..].starts_with(mark))
 }
 
 fn rfind_ignoring_case(text: &str, phrase: &str) -> Option<usize> {

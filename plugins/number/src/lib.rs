@@ -43,7 +43,7 @@ impl Number {
     fn reference(&self, group: &Group) -> Result<Rational, String> {
         let text = group.reference.as_deref().ok_or("the row has no reference")?;
         let part = match &self.reference_after {
-            Some(mark) => match extract::rfind(text, mark) {
+            Some(mark) => match common::bytes::rfind(text, mark) {
                 Some(at) => &text[at + mark.len()..],
                 None => return Err(format!("the reference holds no `{mark}`")),
             },
