@@ -152,6 +152,44 @@ fn a_line_is_answered_before_the_next_is_there() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
+#[cfg(unix)]
+#[test]
+fn what_was_judged_by_half_goes_with_an_interrupt() {
+    let folder = polite(POLITE, MANIFEST);
+    folder.write("out/keep", "");
+    let run = ["plugin", "run", "polite", "--config", CONFIG, "--input", "-", "--output", "out/verdicts.jsonl"];
+    let mut child = folder.command(run).stdin(std::process::Stdio::piped()).spawn().unwrap();
+    while names(&folder, "out").len() < 2 {
+        assert!(child.try_wait().unwrap().is_none(), "it waits for its input");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let id = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    // Its input stays open: nothing else ends it.
+    let input = child.stdin.take();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    drop(input);
+    assert_eq!(names(&folder, "out"), ["keep"]);
+}
+
+#[test]
+fn a_runtime_is_granted_to_a_plugin_that_runs_programs() {
+    let folder = Folder::new();
+    let wasm = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins/code/code.wasm");
+    std::fs::copy(&wasm, folder.path("bare.wasm")).unwrap();
+    let row = r#"{"inputs": [""], "outputs": ["3\n"], "completion": "```js\nconsole.log(3);\n```"}"#;
+    folder.write("in.jsonl", row);
+    let config = r#"{"language": "javascript"}"#;
+    let run = |plugin: &str, more: &[&str]| {
+        folder.run(["plugin", "run", plugin, "--config", config, "--input", "in.jsonl"].iter().chain(more))
+    };
+    let grant = ["--grant", "javascript"];
+    run("bare.wasm", &grant).expect(0, &["mean score 1.0000"]);
+    run("code", &[]).expect(0, &["mean score 1.0000"]);
+    run("number", &grant).expect(2, &["javascript"]);
+    run("code", &["--grant", "ruby"]).expect(2, &["[possible values: javascript, python]"]);
+}
+
 #[test]
 fn order_and_verdicts_do_not_depend_on_threads() {
     let folder = polite(POLITE, MANIFEST);

@@ -42,7 +42,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<u8> {
-    let plugin = match open(&args.plugin, (&args.budget).into(), &mut Files::default())? {
+    let plugin = match open(&args.plugin, &args.budget, &mut Files::default())? {
         Ok(plugin) => plugin,
         Err(code) => return Ok(code),
     };

@@ -35,7 +35,7 @@ enum Format {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<u8> {
-    let plugin = match open(&args.plugin, (&args.budget).into(), &mut Files::default())? {
+    let plugin = match open(&args.plugin, &args.budget, &mut Files::default())? {
         Ok(plugin) => plugin,
         Err(code) => return Ok(code),
     };

@@ -51,7 +51,7 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
     }
 }
 
-/// What a plugin may spend, where its folder doesn't say it or something else is wanted.
+/// What a plugin may spend and use, where its folder doesn't say it or something else is wanted.
 #[derive(clap::Args)]
 struct BudgetArgs {
     /// WebAssembly fuel for one completion; the folder's, else 2,000,000,000.
@@ -63,7 +63,16 @@ struct BudgetArgs {
     /// Operations of a Rhai script for one completion; the folder's, else 10,000,000.
     #[arg(long)]
     operations: Option<u64>,
+    /// A runtime for programs, `javascript` or `python`, where the folder grants none of this name: 16 runs for a completion,
+    /// each of 2,000,000,000 fuel and 256 MiB. May be given twice.
+    #[arg(long, value_name = "RUNTIME", value_parser = RUNTIMES)]
+    grant: Vec<String>,
 }
+
+const RUNTIMES: [&str; 2] = ["javascript", "python"];
+
+/// What a run of a program may spend, for a runtime that the command line grants.
+const RUNS: base::Runs = base::Runs { fuel: 2_000_000_000, memory: 256 << 20, runs: 16 };
 
 impl From<&BudgetArgs> for Budget {
     fn from(args: &BudgetArgs) -> Self {
@@ -92,9 +101,14 @@ fn refused(error: ConfigureError) -> anyhow::Result<u8> {
 }
 
 /// The plugin that is named, or the exit code after its mistakes were printed. `files` keeps the text of its `plugin.toml`.
-fn open(named: &Path, budget: Budget, files: &mut Files) -> anyhow::Result<Result<Plugin, u8>> {
-    match author::open(named, budget, files) {
-        Ok(plugin) => Ok(Ok(plugin)),
+fn open(named: &Path, budget: &BudgetArgs, files: &mut Files) -> anyhow::Result<Result<Plugin, u8>> {
+    match author::open(named, budget.into(), files) {
+        Ok(mut plugin) => {
+            for name in &budget.grant {
+                plugin.grants.runtimes.entry(name.clone()).or_insert(RUNS);
+            }
+            Ok(Ok(plugin))
+        }
         Err(Error::Invalid(findings)) => {
             report(&findings, files);
             Ok(Err(exit_code::FINDING))

@@ -33,7 +33,8 @@ pub struct Args {
     /// The plugin's config.
     #[arg(long, value_name = "JSON", default_value = "{}", value_parser = super::json)]
     config: Value,
-    /// Where the verdicts go. The file appears when it is whole; until then it is FILE.partial. `-` is stdout.
+    /// Where the verdicts go. The file appears when it is whole; until then it is FILE.partial, which an interrupt removes. `-` is
+    /// stdout.
     #[arg(long, value_name = "FILE", default_value = "-")]
     output: PathBuf,
     /// The limit on a completion's tokens that the plugin is told.
@@ -50,7 +51,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<u8> {
-    let plugin = match open(&args.plugin, (&args.budget).into(), &mut Files::default())? {
+    let plugin = match open(&args.plugin, &args.budget, &mut Files::default())? {
         Ok(plugin) => plugin,
         Err(code) => return Ok(code),
     };
@@ -120,6 +121,7 @@ impl Output {
         let mut partial = path.as_os_str().to_owned();
         partial.push(".partial");
         let partial = PathBuf::from(partial);
+        ui::interrupt::remove(partial.clone())?;
         let file = File::create(&partial).with_context(|| failed(&partial))?;
         Ok(Self { path: Some((partial, path.to_owned())), ..plain(Box::new(file)) })
     }
