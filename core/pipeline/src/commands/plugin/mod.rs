@@ -52,7 +52,7 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
 }
 
 /// What a plugin may spend and use, where its folder doesn't say it or something else is wanted.
-#[derive(clap::Args)]
+#[derive(Default, clap::Args)]
 struct BudgetArgs {
     /// WebAssembly fuel for one completion; the folder's, else 2,000,000,000.
     #[arg(long)]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Context;
-use author::{Budget, Report};
+use author::Report;
 use host::{Host, Options};
 use spec::Files;
 
@@ -29,7 +29,7 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
     let (named, passed_over) = author::find(&args.plugins);
     let (mut files, mut plugins, mut reports) = (Files::default(), Vec::new(), Vec::new());
     for named in &named {
-        match open(named, Budget::default(), &mut files)? {
+        match open(named, &BudgetArgs::default(), &mut files)? {
             Ok(plugin) => plugins.push(plugin),
             Err(_) => {
                 let plugin = named.display().to_string();
