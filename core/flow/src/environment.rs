@@ -8,7 +8,9 @@ use host::{Host, World};
 use indexmap::IndexMap;
 use model::{ChatTemplate, Config, Tokenizer};
 use record::dataset::Rows;
-use spec::{Asked, Columns, Feed, JudgeBy, ModelSource, Origin, Questions, RewardRule, Shape, Stage, StageKind};
+use spec::{
+    Asked, Asking, Columns, Feed, JudgeBy, ModelSource, Origin, Questions, RewardRule, Shape, Stage, StageKind,
+};
 
 use crate::error::Error;
 use crate::evaluate::exam::part;
@@ -126,6 +128,10 @@ fn check_stage(
                 check_asked(name, asked, RESPONSE, plugins, findings);
             }
         }
+        StageKind::Rewrite(rewrite) => {
+            check_template(name, rewrite.template.as_deref(), &stage.span, findings);
+            check_asking(name, &rewrite.asking, RESPONSE, findings);
+        }
         StageKind::Pairs(pairs) => {
             check_template(name, pairs.template.as_deref(), &stage.span, findings);
             check_asked(name, &pairs.asked, PAIR, plugins, findings);
@@ -171,16 +177,19 @@ pub(crate) const RESPONSE: &[&str] = &["response"];
 pub(crate) const PAIR: &[&str] = &["first", "second"];
 
 fn check_asked(name: &str, asked: &Asked, about: &[&str], plugins: &Plugins, findings: &mut Vec<Diagnostic>) {
-    if let Err(problem) = ask::template(&asked.prompt, about) {
-        findings.push(bad_question(name, asked, problem));
-    }
+    check_asking(name, &asked.asking, about, findings);
     findings.extend(plugins.configure(&asked.plugin, World::Verifier, &asked.config).err().unwrap_or_default());
 }
 
-/// What is wrong with a question to a judge.
-pub(crate) fn bad_question(name: &str, asked: &Asked, problem: String) -> Diagnostic {
-    Diagnostic::error("judge-prompt", format!("the question of `{name}` can't be asked"))
-        .at(asked.span.clone(), problem)
+fn check_asking(name: &str, asking: &Asking, about: &[&str], findings: &mut Vec<Diagnostic>) {
+    if let Err(problem) = ask::template(&asking.prompt, about) {
+        findings.push(bad_question(name, asking, problem));
+    }
+}
+
+/// What is wrong with a question to a model.
+pub(crate) fn bad_question(name: &str, asking: &Asking, problem: String) -> Diagnostic {
+    Diagnostic::error("prompt", format!("the question of `{name}` can't be asked")).at(asking.span.clone(), problem)
 }
 
 /// The condition of a filter stage, compiled; the finding points into the string where it can.
@@ -301,16 +310,18 @@ pub(crate) fn inputs(phase: &Phase<'_>) -> Result<IndexMap<String, String>, Erro
             StageKind::Generate(generate) => template(&generate.feed.template),
             StageKind::Judge(judge) => template(&judge.template),
             StageKind::Pairs(pairs) => template(&pairs.template),
+            StageKind::Rewrite(rewrite) => template(&rewrite.template),
             _ => {}
         }
     }
     pipeline.evaluations.values().for_each(|evaluation| template(&evaluation.template));
     let asked = pipeline.stages.values().filter_map(|stage| match &stage.kind {
-        StageKind::Judge(spec::Judge { by: JudgeBy::Text { asked, .. }, .. }) => Some(&**asked),
-        StageKind::Pairs(pairs) => Some(&*pairs.asked),
+        StageKind::Judge(spec::Judge { by: JudgeBy::Text { asked, .. }, .. }) => Some(&asked.asking),
+        StageKind::Pairs(pairs) => Some(&pairs.asked.asking),
+        StageKind::Rewrite(rewrite) => Some(&rewrite.asking),
         _ => None,
     });
-    paths.extend(asked.map(|asked| asked.prompt.clone()));
+    paths.extend(asked.map(|asking| asking.prompt.clone()));
     for (name, stage) in &pipeline.stages {
         let StageKind::Dataset(dataset) = &stage.kind else { continue };
         for source in &dataset.sources {

@@ -9,7 +9,9 @@ use host::{Configured, Host, World};
 use indexmap::IndexMap;
 use model::Model;
 use model::sampler::Settings;
-use spec::{Asked, JudgeBy, ModelSource, Origin, Pipeline, PluginConfig, RewardRule, Schedule, Shape, StageKind};
+use spec::{
+    Asked, Asking, JudgeBy, ModelSource, Origin, Pipeline, PluginConfig, RewardRule, Schedule, Shape, StageKind,
+};
 
 use crate::environment::{PAIR, RESPONSE, bad_question, condition, read_rows};
 use crate::error::Error;
@@ -22,7 +24,7 @@ use crate::phase::Phase;
 use crate::plan::{Node, Plan, Role, pairs_before, role, trained_model};
 use crate::plugins::Plugins;
 use crate::render::{Renderer, fits};
-use crate::stages::ask::{self, Asker};
+use crate::stages::ask::{self, Asker, Writer};
 use crate::stages::collect::CollectStage;
 use crate::stages::filter::FilterStage;
 use crate::stages::grpo::{GrpoStage, Reference};
@@ -30,6 +32,7 @@ use crate::stages::judge::{By, JudgeStage};
 use crate::stages::learning::Learner;
 use crate::stages::pairs::{Lengths, PairsStage};
 use crate::stages::reward::{RewardStage, Rule};
+use crate::stages::rewrite::RewriteStage;
 use crate::stages::sample::{SampleStage, settings};
 use crate::stages::sft::SftStage;
 use crate::stages::source::SourceStage;
@@ -175,6 +178,11 @@ impl Builder<'_, '_> {
                 key,
                 lengths: Mutex::new(Lengths::default()),
             }),
+            StageKind::Rewrite(rewrite) => {
+                let model = (rewrite.model.as_str(), rewrite.template.as_deref());
+                let writer = self.writer(name, key, model, &rewrite.asking, RESPONSE)?;
+                Box::new(RewriteStage { name: name.to_owned(), writer })
+            }
             StageKind::Reward(reward) => Box::new(self.reward(name, key, reward, node.stage.inputs.len())?),
             StageKind::Filter(filter) => {
                 let plugin = filter.plugin.as_ref();
@@ -191,7 +199,12 @@ impl Builder<'_, '_> {
                 Box::new(TrainJudgeStage { learner: self.learner(name, &train.learning)?, key })
             }
             StageKind::Collect(_) => {
-                let model = self.plan.sample_before(name).map_or_else(String::new, |(_, sample)| sample.model.clone());
+                let model = self.plan.before(name, |node| match &node.stage.kind {
+                    StageKind::Sample(sample) => Some(sample.model.clone()),
+                    StageKind::Rewrite(rewrite) => Some(rewrite.model.clone()),
+                    _ => None,
+                });
+                let model = model.unwrap_or_default();
                 let pairs = pairs_before(self.pipeline, node.stage);
                 let pairs = pairs.map(|(stage, pairs)| (stage.to_owned(), pairs.input));
                 let seed = self.pipeline.seed;
@@ -211,8 +224,13 @@ impl Builder<'_, '_> {
 
     /// The limit on completions that reach a stage; 0 where none do.
     fn max_tokens(&self, name: &str) -> Schedule {
-        let sample = self.plan.sample_before(name);
-        sample.map_or_else(|| Schedule { points: vec![(0, 0.0)] }, |(_, sample)| sample.max_tokens.clone())
+        let constant = |tokens: usize| Schedule { points: vec![(0, tokens as f64)] };
+        let limit = self.plan.before(name, |node| match &node.stage.kind {
+            StageKind::Sample(sample) => Some(sample.max_tokens.clone()),
+            StageKind::Rewrite(rewrite) => Some(constant(rewrite.asking.max_tokens)),
+            _ => None,
+        });
+        limit.unwrap_or_else(|| constant(0))
     }
 
     /// The model that takes the rows of a source stage.
@@ -285,22 +303,33 @@ impl Builder<'_, '_> {
         &self,
         name: &str,
         key: RngKey,
-        (model, template): (&str, Option<&str>),
+        model: (&str, Option<&str>),
         asked: &Asked,
         about: &[&str],
     ) -> Result<Asker, Error> {
+        let writer = self.writer(name, key, model, &asked.asking, about)?;
+        let plugin = self.configure(&asked.plugin, World::Verifier, &asked.config)?;
+        Ok(Asker { writer, plugin, threads: self.threads })
+    }
+
+    fn writer(
+        &self,
+        name: &str,
+        key: RngKey,
+        (model, template): (&str, Option<&str>),
+        asking: &Asking,
+        about: &[&str],
+    ) -> Result<Writer, Error> {
         let model = self.model(model)?;
-        require_room(name, asked.max_tokens, &model, &asked.span)?;
-        let settings = settings(&asked.sampling, &model, name)?;
-        let question = ask::template(&asked.prompt, about);
-        Ok(Asker {
+        require_room(name, asking.max_tokens, &model, &asking.span)?;
+        let settings = settings(&asking.sampling, &model, name)?;
+        let question = ask::template(&asking.prompt, about);
+        Ok(Writer {
             renderer: Renderer::new(template, None, &model)?,
-            template: question.map_err(|problem| Error::Environment(vec![bad_question(name, asked, problem)]))?,
-            plugin: self.configure(&asked.plugin, World::Verifier, &asked.config)?,
-            settings: Settings { temperature: asked.temperature, max_tokens: asked.max_tokens, ..settings },
+            template: question.map_err(|problem| Error::Environment(vec![bad_question(name, asking, problem)]))?,
+            settings: Settings { temperature: asking.temperature, max_tokens: asking.max_tokens, ..settings },
             model,
             key,
-            threads: self.threads,
         })
     }
 

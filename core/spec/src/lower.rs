@@ -259,6 +259,7 @@ fn stage(entry: &Entry) -> Option<Stage> {
         "train-judge" => StageKind::TrainJudge(TrainJudge { learning: learning(node)? }),
         "sft" => StageKind::Sft(Sft { learning: learning(node)? }),
         "grpo" => StageKind::Grpo(grpo(node)?),
+        "rewrite" => StageKind::Rewrite(Box::new(judges::rewrite(node)?)),
         "collect" => StageKind::Collect(Collect { path: node.text("path")?.into() }),
         _ => return None,
     };

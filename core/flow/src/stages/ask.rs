@@ -1,4 +1,4 @@
-//! Questions to a language model that judges, and what a plugin reads from its answers.
+//! Questions to a language model about completions: what it writes, and what a plugin reads from that.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -20,17 +20,22 @@ const NAMES: [&str; 5] = ["prompt", "messages", "reference", "source", "fields"]
 /// The characters of the judge's own text that a note keeps.
 const NOTED: usize = 300;
 
-/// A language model that judges.
-pub(crate) struct Asker {
+/// A language model that is asked about completions.
+pub(crate) struct Writer {
     pub model: Arc<Model>,
     /// How a question becomes text for it.
     pub renderer: Renderer,
     /// The question.
     pub template: ChatTemplate,
-    /// Reads a score from what it writes.
-    pub plugin: Configured,
     pub settings: Settings,
     pub key: RngKey,
+}
+
+/// A language model that judges.
+pub(crate) struct Asker {
+    pub writer: Writer,
+    /// Reads a score from what it writes.
+    pub plugin: Configured,
     /// How many threads read.
     pub threads: usize,
 }
@@ -65,35 +70,33 @@ pub(crate) fn template(path: &Path, about: &[&str]) -> Result<ChatTemplate, Stri
     }
 }
 
-impl Asker {
-    /// The verdict on each text to each question, in order.
-    pub fn ask(&self, step: u64, questions: &[Question]) -> Result<Vec<Vec<Verdict>>, Error> {
-        let mut asked: Vec<Result<Request, String>> = Vec::with_capacity(questions.len());
-        for question in questions {
-            asked.push(self.request(question)?);
-        }
+/// The texts to a question; why it could not be asked, where it is too long or can't be written.
+pub(crate) type Written = Result<Vec<Arc<Completion>>, String>;
+
+impl Writer {
+    /// The texts to each question, in order.
+    pub fn write(&self, step: u64, questions: &[Question]) -> Result<Vec<Written>, Error> {
+        let mut written: Vec<Written> = Vec::with_capacity(questions.len());
         let (mut places, mut requests) = (Vec::new(), Vec::new());
-        for (i, request) in asked.iter().enumerate() {
-            if let Ok(request) = request {
-                places.push(i);
-                requests.push(request.clone());
-            }
+        for (i, question) in questions.iter().enumerate() {
+            written.push(match self.request(question)? {
+                Ok(request) => {
+                    places.push(i);
+                    requests.push(request);
+                    Ok(Vec::new())
+                }
+                Err(reason) => Err(reason),
+            });
         }
-        let mut texts: Vec<Vec<Arc<Completion>>> = vec![Vec::new(); questions.len()];
         let stop = AtomicBool::new(false);
         sampler::sample(&self.model, &requests, &self.settings, self.key, step as u32, &stop, &mut |i, completions| {
-            texts[places[i]] = completions.into_iter().map(Arc::new).collect();
+            written[places[i]] = Ok(completions.into_iter().map(Arc::new).collect());
         })
         .map_err(Error::model)?;
-        let found = self.read(step, questions, texts)?;
-        let verdicts = asked.into_iter().zip(questions).zip(found).map(|((asked, question), found)| match asked {
-            Ok(_) => found,
-            Err(reason) => vec![Verdict::Undecided(reason); question.texts],
-        });
-        Ok(verdicts.collect())
+        Ok(written)
     }
 
-    /// What the judge is given; why it can't be asked, where the question is too long for it or can't be written.
+    /// What the model is given; why it can't be asked, where the question is too long for it or can't be written.
     fn request(&self, question: &Question) -> Result<Result<Request, String>, Error> {
         let text = match self.template.render_with(&variables(question)) {
             Ok(text) => text,
@@ -107,9 +110,24 @@ impl Asker {
         Ok(match length < context {
             true => Ok(Request { prompt, index: question.index, completions: question.texts }),
             false => Err(format!(
-                "the question has {length} tokens, and the judge reads at most {context}, its answer included"
+                "the question has {length} tokens, and the model reads at most {context}, its answer included"
             )),
         })
+    }
+}
+
+impl Asker {
+    /// The verdict on each text to each question, in order.
+    pub fn ask(&self, step: u64, questions: &[Question]) -> Result<Vec<Vec<Verdict>>, Error> {
+        let written = self.writer.write(step, questions)?;
+        let texts = written.iter().map(|texts| texts.clone().unwrap_or_default()).collect();
+        let found = self.read(step, questions, texts)?;
+        let verdicts =
+            written.into_iter().zip(questions).zip(found).map(|((written, question), found)| match written {
+                Ok(_) => found,
+                Err(reason) => vec![Verdict::Undecided(reason); question.texts],
+            });
+        Ok(verdicts.collect())
     }
 
     /// What the plugin reads, on threads of its own.
@@ -119,8 +137,8 @@ impl Asker {
         questions: &[Question],
         texts: Vec<Vec<Arc<Completion>>>,
     ) -> Result<Vec<Vec<Verdict>>, Error> {
-        let max_tokens = self.settings.max_tokens as u32;
-        let context = Context { step, seed: self.key.seed(), max_tokens, evaluating: false };
+        let max_tokens = self.writer.settings.max_tokens as u32;
+        let context = Context { step, seed: self.writer.key.seed(), max_tokens, evaluating: false };
         let found: Vec<Mutex<Vec<Verdict>>> = texts.iter().map(|_| Mutex::default()).collect();
         let next = AtomicUsize::new(0);
         let worker = || -> Result<(), Error> {

@@ -9,6 +9,7 @@ pub(crate) mod judged;
 pub(crate) mod learning;
 pub(crate) mod pairs;
 pub(crate) mod reward;
+pub(crate) mod rewrite;
 pub(crate) mod sample;
 pub(crate) mod sft;
 pub(crate) mod source;

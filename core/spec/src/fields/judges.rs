@@ -1,4 +1,4 @@
-//! The tables of the stages that judge with a model.
+//! The tables of the stages that ask a model about completions.
 
 use super::stages::{
     FIELDS_CONFIG, INPUTS, MAX_UNDECIDED, MIN_P, ON_UNDECIDED, PLUGIN_CONFIG, REPETITION_PENALTY, SOURCES, STOP,
@@ -19,7 +19,7 @@ const TEMPERATURE: Field = default(
     "temperature",
     Kind::Number(Bounds::NOT_NEGATIVE),
     "1.0",
-    "Divides the judge's logits; 0: its likeliest words.",
+    "Divides the logits of the model that is asked; 0: its likeliest words.",
 );
 
 pub(super) static JUDGE: Fields = Fields {
@@ -87,6 +87,32 @@ pub(super) static JUDGE: Fields = Fields {
         Rule::Needs("stop_tokens", "prompt"),
         Rule::Needs("max_tokens", "prompt"),
     ],
+};
+
+pub(super) static REWRITE: Fields = Fields {
+    name: "rewrite",
+    doc: "Completions that were kept, written anew by a language model: to be verified again, and collected.",
+    fields: &[
+        TYPE,
+        INPUTS,
+        required("model", Kind::Reference("model"), "The model that writes. It is never trained here."),
+        required(
+            "prompt",
+            Kind::Path(&["jinja"]),
+            "A `.jinja` file: what it is asked. It may name `response`, `prompt` and `messages` (what the response is to), \
+             `reference`, `source` and `fields`.",
+        ),
+        TEMPLATE,
+        TEMPERATURE,
+        REPETITION_PENALTY,
+        TOP_K,
+        TOP_P,
+        MIN_P,
+        STOP,
+        STOP_TOKENS,
+        required("max_tokens", COUNT, "The limit on the tokens of what it writes."),
+    ],
+    rules: &[],
 };
 
 pub(super) static PAIRS: Fields = Fields {

@@ -1,6 +1,6 @@
 //! The tables of the stages.
 
-use super::judges::{JUDGE, PAIRS};
+use super::judges::{JUDGE, PAIRS, REWRITE};
 use super::learning::{GRPO, SFT, TRAIN_JUDGE};
 use super::{Bounds, COUNT, Choice, Field, Fields, Kind, ROWS, Rule, choice, default, optional, required};
 use crate::types::Edge;
@@ -30,6 +30,7 @@ pub(crate) static STAGES: &[StageType] = &[
     stage("pairs", &PAIRS, &[Edge::Completions, Edge::Verdicts, Edge::Rewards], Some(Edge::Pairs)),
     stage("sft", &SFT, &[Edge::Prompts, Edge::Rewards], None),
     stage("grpo", &GRPO, &[Edge::Rewards], None),
+    stage("rewrite", &REWRITE, &[Edge::Verdicts, Edge::Rewards], Some(Edge::Completions)),
     stage("train-judge", &TRAIN_JUDGE, &[Edge::Prompts], None),
     stage("collect", &COLLECT, &[Edge::Rewards, Edge::Verdicts, Edge::Pairs], None),
 ];

@@ -1,8 +1,8 @@
-//! Stages that judge, typed.
+//! Stages that ask a model about completions, typed.
 
 use super::{config, count, number, on_undecided, sampling, sources, string, template};
 use crate::tree::Node;
-use crate::types::{Asked, Judge, JudgeBy, JudgeInput, Pairs, ScoreScale};
+use crate::types::{Asked, Asking, Judge, JudgeBy, JudgeInput, Pairs, Rewrite, ScoreScale};
 
 pub(super) fn judge(node: &Node) -> Option<Judge> {
     let by = match node.get("prompt") {
@@ -28,11 +28,17 @@ fn judge_input(node: &Node) -> Option<JudgeInput> {
 }
 
 fn asked(node: &Node) -> Option<Asked> {
+    Some(Asked { asking: asking(node)?, plugin: string(node, "plugin")?, config: config(node) })
+}
+
+pub(super) fn rewrite(node: &Node) -> Option<Rewrite> {
+    Some(Rewrite { model: string(node, "model")?, template: template(node), asking: asking(node)? })
+}
+
+fn asking(node: &Node) -> Option<Asking> {
     let prompt = node.get("prompt")?;
-    Some(Asked {
+    Some(Asking {
         prompt: prompt.path()?,
-        plugin: string(node, "plugin")?,
-        config: config(node),
         temperature: number(node, "temperature")?,
         sampling: sampling(node)?,
         max_tokens: count(node, "max_tokens")?,

@@ -108,17 +108,18 @@ fn unused(dag: &Dag<'_>, stage: &Stage<'_>, astray: &[&Stage<'_>], findings: &mu
     findings.push(error.help("name it in another stage's `inputs`, or remove it"));
 }
 
-/// Branches that meet judge the completions of one sample stage.
+/// Branches that meet judge the completions of one stage that writes.
 fn joins(dag: &Dag<'_>, findings: &mut Vec<Diagnostic>) {
     for stage in dag.stages.values().filter(|stage| stage.kind.is_some_and(|kind| kind.joins)) {
         let mut first: Option<(&str, &str)> = None;
         for (input, span) in &stage.inputs {
-            let Some(sample) = dag.upstream(input).into_iter().find(|stage| stage.is("sample")) else { continue };
+            let writes = |stage: &&Stage<'_>| stage.is("sample") || stage.is("rewrite");
+            let Some(sample) = dag.upstream(input).into_iter().find(writes) else { continue };
             match first {
                 None => first = Some((input, sample.name)),
                 Some((_, name)) if name == sample.name => {}
                 Some((branch, name)) => {
-                    let message = format!("stage `{}` joins branches of different sample stages", stage.name);
+                    let message = format!("stage `{}` joins branches of different stages that write", stage.name);
                     let error = Diagnostic::error("join-mismatch", message);
                     let error = error.at((*span).clone(), format!("judges completions of `{}`", sample.name));
                     findings.push(error.help(format!("`{branch}` judges completions of `{name}`")));

@@ -8,7 +8,7 @@ use crate::tree::Node;
 pub(super) fn check(dag: &Dag<'_>, findings: &mut Vec<Diagnostic>) {
     roles(dag, findings);
     for stage in dag.stages.values() {
-        if stage.is("judge") || stage.is("pairs") {
+        if stage.is("judge") || stage.is("pairs") || stage.is("rewrite") {
             frozen(dag, stage, findings);
         }
         if stage.is("judge") {
@@ -63,16 +63,16 @@ fn roles(dag: &Dag<'_>, findings: &mut Vec<Diagnostic>) {
     }
 }
 
-/// The same response must get the same verdict, whatever else is learned meanwhile.
-fn frozen(dag: &Dag<'_>, judge: &Stage<'_>, findings: &mut Vec<Diagnostic>) {
-    let Some((model, at)) = dag.model(judge) else { return };
+/// The same response must get the same verdict, and the same words, whatever else is learned meanwhile.
+fn frozen(dag: &Dag<'_>, stage: &Stage<'_>, findings: &mut Vec<Diagnostic>) {
+    let Some((model, at)) = dag.model(stage) else { return };
+    let (does, code) = if stage.is("rewrite") { ("writes", "writer-learns") } else { ("judges", "judge-learns") };
     for learner in dag.stages.values().filter(|stage| stage.learns()) {
         let Some((_, learns)) = dag.model(learner).filter(|(learns, _)| *learns == model) else { continue };
-        let message = format!("stage `{}` judges with a model that `{}` trains", judge.name, learner.name);
-        let error = Diagnostic::error("judge-learns", message).at(at.clone(), "judges");
+        let message = format!("stage `{}` {does} with a model that `{}` trains", stage.name, learner.name);
+        let error = Diagnostic::error(code, message).at(at.clone(), does);
         let error = error.label(learns.clone(), "is trained here");
-        findings
-            .push(error.help("a judge stands still: define a second model, or train the judge in a phase of its own"));
+        findings.push(error.help("it stands still: define a second model, or train it in a phase of its own"));
     }
 }
 

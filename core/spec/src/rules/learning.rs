@@ -126,6 +126,12 @@ fn minibatches(dag: &Dag<'_>, stage: &Stage<'_>, findings: &mut Vec<Diagnostic>)
 /// Advantages compare the completions of a group, and ratios are taken against the weights that sampled.
 fn groups(dag: &Dag<'_>, stage: &Stage<'_>, findings: &mut Vec<Diagnostic>) {
     let upstream = dag.upstream(stage.name);
+    if let Some(rewrite) = upstream.iter().find(|stage| stage.is("rewrite")) {
+        let message = format!("stage `{}` learns from what `{}` wrote anew", stage.name, rewrite.name);
+        let error = Diagnostic::error("other-model", message).at(stage.key.clone(), "learns from its own samples");
+        findings.push(error.label(rewrite.key.clone(), "writes others").help("an sft stage learns from any text"));
+        return;
+    }
     let Some(sample) = upstream.iter().find(|stage| stage.is("sample")) else { return };
     if let Some(size) = sample.node.get("group_size")
         && size.as_integer() == Some(1)

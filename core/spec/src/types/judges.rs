@@ -64,12 +64,20 @@ pub enum ScoreScale {
 /// What a language model is asked that judges, how it writes, and who reads it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Asked {
-    /// A Jinja file: the question.
-    pub prompt: PathBuf,
+    /// The question, and how it is answered.
+    #[serde(flatten)]
+    pub asking: Asking,
     /// The plugin (world `verifier`) that reads a score from its text.
     pub plugin: String,
     /// Its configuration.
     pub config: PluginConfig,
+}
+
+/// What a language model is asked about a response, and how it writes.
+#[derive(Clone, Debug, Serialize)]
+pub struct Asking {
+    /// A Jinja file: the question.
+    pub prompt: PathBuf,
     /// Divides the logits; 0 takes the likeliest token.
     pub temperature: f64,
     /// Which tokens may be chosen, and which end a text.
@@ -80,6 +88,17 @@ pub struct Asked {
     /// The place of the question's path.
     #[serde(skip)]
     pub span: Span,
+}
+
+/// `type = "rewrite"`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Rewrite {
+    /// The language model that writes; it is never trained here.
+    pub model: String,
+    /// How a conversation becomes text for it, as in a feed.
+    pub template: Option<String>,
+    /// What it is asked.
+    pub asking: Asking,
 }
 
 /// `type = "pairs"`.

@@ -6,7 +6,7 @@ use base::Span;
 use indexmap::IndexMap;
 use serde::Serialize;
 
-use super::{Judge, Pairs, PluginConfig, TrainJudge};
+use super::{Judge, Pairs, PluginConfig, Rewrite, TrainJudge};
 
 /// `[stages.NAME]`.
 #[derive(Clone, Debug, Serialize)]
@@ -46,6 +46,8 @@ pub enum StageKind {
     Grpo(Grpo),
     /// A reward model's training.
     TrainJudge(TrainJudge),
+    /// Completions that were kept, in the words of another model.
+    Rewrite(Box<Rewrite>),
     /// What was kept, as a dataset.
     Collect(Collect),
 }
