@@ -199,6 +199,66 @@ fn a_model_is_tuned_on_the_completions_that_were_kept() {
     assert!(run.join("rollouts/step-000002.parquet").is_file());
 }
 
+#[test]
+fn what_was_kept_is_written_anew_verified_again_and_collected() {
+    let text = pipeline(NUMBER).replace("on_undecided = \"drop\"", "on_undecided = \"zero\"\nmax_undecided = 1");
+    let (before, _) = text.split_once("[stages.update]").expect("it ends in an update");
+    let model = before[before.find("init = {").expect("it has a model")..].lines().next().expect("a line").to_owned();
+    let anew = format!(
+        r#"
+[models.editor]
+{model}
+device = "cpu"
+
+[stages.keep]
+type = "filter"
+inputs = ["reward"]
+where = "tokens % 2 == 0"
+
+[stages.rewrite]
+type = "rewrite"
+inputs = ["keep"]
+model = "editor"
+prompt = "rewrite.jinja"
+max_tokens = 5
+
+[stages.again]
+type = "verify"
+inputs = ["rewrite"]
+plugin = "judge"
+on_undecided = "zero"
+max_undecided = 1
+
+[stages.rewritten]
+type = "collect"
+inputs = ["again"]
+path = "rewritten.jsonl"
+"#
+    );
+    let folder = folder(&format!("{before}{anew}"));
+    folder.write("rewrite.jinja", "{{ prompt }}{{ response }}");
+    for threads in ["run.threads=1", "run.threads=3"] {
+        folder.run(["run", "file.toml", "--set", threads]).expect(0, &["small"]);
+    }
+    let run = folder.path("runs/small/0001");
+    support::assert_same(&run, &folder.path("runs/small/0002"));
+    let metrics = lines(&run.join("metrics.jsonl"));
+    let sum = |name: &str| metrics.iter().map(|line| line[name].as_f64().expect("it is logged")).sum::<f64>();
+    let rows = lines(&run.join("collected/rewritten.jsonl"));
+    assert!(sum("filter/keep/dropped") > 0.0 && !rows.is_empty(), "{metrics:?}");
+    assert_eq!(sum("filter/keep/dropped") + rows.len() as f64, 16.0, "what was dropped is not written anew");
+    assert_eq!(sum("rewrite/rewrite/completions"), rows.len() as f64);
+    for row in &rows {
+        assert_eq!(row["model"], "editor", "{row}");
+        assert!(row["verdicts"].as_str().is_some_and(|verdicts| verdicts.contains("again")), "{row}");
+    }
+
+    folder.write("rewrite.jinja", "{{ prompt }}");
+    folder
+        .run(["run", "file.toml"])
+        .expect(1, &["the question of `rewrite` can't be asked", "does not name `response`"]);
+}
+
 /// A pipeline that imitates rows.jsonl, whose first column is named by `key`.
 fn imitation(key: &str) -> String {
     let text = pipeline(NUMBER);
