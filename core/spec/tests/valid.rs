@@ -156,8 +156,11 @@ fn what_judges_say() {
     let JudgeBy::Text { asked, samples } = &text.by else { panic!("{:?}", text.by) };
     assert_eq!((text.input, text.max_undecided, *samples), (JudgeInput::Response, 0.1, 4));
     assert_eq!(text.template.as_deref(), folder().join("chat.jinja").to_str());
-    assert_eq!((&asked.prompt, asked.plugin.as_str()), (&folder().join("ask.jinja"), "verdict"));
-    assert_eq!((asked.temperature, asked.sampling.top_p, asked.max_tokens), (0.0, Some(0.95), 256));
+    assert_eq!((&asked.asking.prompt, asked.plugin.as_str()), (&folder().join("ask.jinja"), "verdict"));
+    assert_eq!(
+        (asked.asking.temperature, asked.asking.sampling.top_p, asked.asking.max_tokens),
+        (0.0, Some(0.95), 256)
+    );
     assert_eq!(asked.config.value.to_string(), r#"{"most":10}"#);
     let pairs = stage!(it, "compare", Pairs);
     assert_eq!((pairs.pairs_per_prompt, pairs.judgements, pairs.margin, pairs.length_difference), (4, 4, 1.0, None));

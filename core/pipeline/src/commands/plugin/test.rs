@@ -8,7 +8,7 @@ use author::Report;
 use host::{Host, Options};
 use spec::Files;
 
-use super::{counted, open};
+use super::{BudgetArgs, counted, open};
 use crate::{exit_code, ui};
 
 #[derive(clap::Args)]
