@@ -105,7 +105,9 @@ pub fn small_quickstart() -> Vec<String> {
         "phases.reason.stages.problems.prompts_per_step=4",
         "phases.reason.stages.sample.group_size=4",
         "phases.reason.stages.sample.max_tokens=24",
-        // An untrained model is never right: what it writes has to differ in reward somehow.
+        // An untrained model is never right: what it writes differs in length.
+        "phases.reason.plugins.format.builtin=overlong",
+        "phases.reason.stages.format.config={ cache = 20 }",
         "phases.reason.stages.keep.drop=[\"truncated\"]",
         "phases.reason.stages.update.kl.refresh_every=2",
         "phases.reason.evaluations.arithmetic.count=8",

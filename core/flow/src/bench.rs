@@ -138,7 +138,7 @@ impl Bench {
     pub fn training(&self, steps: usize) -> Result<f64, Error> {
         let Sizes { sequences, length, .. } = self.sizes;
         let texts: Vec<Vec<u32>> = (0..sequences).map(|i| self.tokens(1000 + i as u32, length)).collect();
-        let rows: Vec<Sequence<'_>> = texts.iter().map(|tokens| Sequence { tokens, from: 1 }).collect();
+        let rows: Vec<Sequence<'_>> = texts.iter().map(|tokens| Sequence::new(tokens, 1)).collect();
         let learner = self.learner()?;
         let targets = sequences * (length - 1);
         let step = || {
@@ -165,34 +165,50 @@ impl Bench {
         let (mut texts, mut recorded, mut advantages) = (Vec::new(), Vec::new(), Vec::new());
         for (request, group) in requests.iter().zip(&groups) {
             let rewards: Vec<_> = group.iter().map(|c| Some(f64::from(c.tokens.iter().sum::<u32>() % 2))).collect();
-            for (completion, advantage) in group.iter().zip(learn::group_advantages(&rewards, learn::Scale::Group)) {
+            let scored = |(completion, reward): (&Completion, &Option<f64>)| learn::Scored {
+                reward: *reward,
+                tokens: completion.tokens.len(),
+                penalties: &[],
+            };
+            let scored = group.iter().zip(&rewards).map(scored).collect();
+            let compared = learn::advantages(&[scored], &learn::AdvantageSettings::default()).concat();
+            for (completion, advantage) in group.iter().zip(compared) {
                 texts.push([request.prompt.tokens.as_slice(), &completion.tokens].concat());
                 recorded.push(&completion.logprobs);
-                advantages.push(advantage);
+                advantages.push(advantage.mean());
             }
         }
-        let rows: Vec<Sequence<'_>> = texts.iter().map(|tokens| Sequence { tokens, from: self.sizes.prompt }).collect();
+        let rows: Vec<Sequence<'_>> = texts.iter().map(|tokens| Sequence::new(tokens, self.sizes.prompt)).collect();
         let sampled: usize = recorded.iter().map(|logprobs| logprobs.len()).sum();
-        let settings = learn::GrpoSettings { clip_low: 0.2, clip_high: 0.2, kl: None };
-        let mut difference = 0.0f64;
+        let mut mismatch = learn::Mismatch::default();
         learner.update(0, &rows, 1.0, &mut |pass, walk| {
+            let lengths: Vec<usize> = recorded[pass.clone()].iter().map(|logprobs| logprobs.len()).collect();
             let old: Vec<f32> = recorded[pass.clone()].iter().flat_map(|logprobs| logprobs.iter().copied()).collect();
+            let learned = walk.values.to_vec1::<f32>().map_err(Error::model)?;
+            learned.iter().zip(&old).for_each(|(learned, sampled)| mismatch.add(*learned, *sampled));
             let each = advantages[pass.clone()].iter().zip(&recorded[pass]);
             let advantages: Vec<f64> = each.flat_map(|(&a, logprobs)| std::iter::repeat_n(a, logprobs.len())).collect();
             let weights = vec![1.0 / sampled as f64; old.len()];
             let input = learn::PassInput {
+                sequences: &lengths,
                 policy: &walk.values,
+                entropy: &walk.entropy,
                 old: &old,
+                sampler: &old,
                 reference: None,
                 advantages: &advantages,
                 weights: &weights,
             };
-            let (loss, stats) = learn::grpo_loss(&input, &settings).map_err(Error::model)?;
-            difference = difference.max(stats.difference_max);
-            Ok(loss)
+            Ok(learn::policy_loss(&input, &learn::LossSettings::default()).map_err(Error::model)?.0)
         })?;
         let learned = rows.iter().map(|row| row.tokens.len()).sum();
-        Ok(GrpoStep { seconds: start.elapsed().as_secs_f64(), sampling, sampled, learned, difference })
+        Ok(GrpoStep {
+            seconds: start.elapsed().as_secs_f64(),
+            sampling,
+            sampled,
+            learned,
+            difference: mismatch.difference_max,
+        })
     }
 }
 

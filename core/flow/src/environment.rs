@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::evaluate::exam::part;
 use crate::evaluate::rating::Others;
 use crate::feed;
+use crate::memory::config_of;
 use crate::phase::Phase;
 use crate::plan::{Role, pairs_before, role};
 use crate::plugins::Plugins;
@@ -168,7 +169,17 @@ fn check_stage(
                 );
             }
         }
-        StageKind::Sample(_) | StageKind::Sft(_) | StageKind::Grpo(_) | StageKind::TrainJudge(_) => {}
+        StageKind::Grpo(grpo) => {
+            let model = phase.pipeline.models.get(&grpo.learning.model);
+            let config = model.and_then(|model| config_of(None, model));
+            if grpo.replay_experts && config.is_some_and(|config| config.expert_layers().next().is_none()) {
+                let message =
+                    format!("`replay_experts` of `{name}`: the model `{}` has no experts", grpo.learning.model);
+                let finding = Diagnostic::error("no-experts", message).at(stage.span.clone(), "has nothing to replay");
+                findings.push(finding.help("leave it out: every token of a dense model takes the same way"));
+            }
+        }
+        StageKind::Sample(_) | StageKind::Sft(_) | StageKind::TrainJudge(_) => {}
     }
 }
 

@@ -72,7 +72,8 @@ fn on_the_cpu(model: &Model) -> bool {
     }
 }
 
-fn config_of(folder: Option<&PathBuf>, model: &Model) -> Option<Config> {
+/// The config of a model, where it can be read.
+pub(crate) fn config_of(folder: Option<&PathBuf>, model: &Model) -> Option<Config> {
     let path = match (folder, &model.source) {
         (Some(folder), _) | (None, ModelSource::Path(folder)) => folder.join("config.json"),
         (None, ModelSource::Init { config, .. }) => config.clone(),

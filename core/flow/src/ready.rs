@@ -355,8 +355,7 @@ impl Builder<'_, '_> {
         let reference = |kl: &spec::Kl| -> Result<Reference, Error> {
             Ok(Reference {
                 model: Mutex::new(self.model(&kl.model)?.frozen_copy().map_err(Error::model)?),
-                coefficient: kl.coefficient,
-                refresh_every: kl.refresh_every,
+                kl: kl.clone(),
                 saved: kl.model == grpo.learning.model,
             })
         };
@@ -367,6 +366,7 @@ impl Builder<'_, '_> {
             spec: grpo.clone(),
             key,
             temperature: sample.temperature.clone(),
+            max_tokens: sample.max_tokens.clone(),
             reference: grpo.kl.as_ref().map(reference).transpose()?,
         })
     }

@@ -210,18 +210,21 @@ fn experts() {
                 let logits = (tensor(1, (70, 12)) * 3.0).unwrap();
                 let x = tensor(2, (70, 33));
                 let params = [param(4, (12, 40, 33)), param(5, (12, 33, 20))];
-                check(&format!("{router:?}"), &[logits, x], &params, &|device, x, p| {
-                    let bias = bias.to_device(device)?;
-                    let (experts, weights) = ops::route(&x[0], Some(&bias), &router)?;
-                    let inner = ops::grouped_linear(&ops::to_experts(&x[1], &experts)?, &p[0], &experts)?;
-                    let outputs = ops::grouped_linear(&ops::silu_mul(&inner)?, &p[1], &experts)?;
-                    ops::combine(&outputs, &weights, &experts)
-                });
+                let replayed: Vec<u32> = (0..70u32).flat_map(|token| [0, 1, 2, 3].map(|i| i * 3 + token % 3)).collect();
+                for replayed in [None, Some(&*replayed)] {
+                    check(&format!("{router:?}"), &[logits.clone(), x.clone()], &params, &|device, x, p| {
+                        let bias = bias.to_device(device)?;
+                        let (experts, weights) = ops::route(&x[0], Some(&bias), &router, replayed)?;
+                        let inner = ops::grouped_linear(&ops::to_experts(&x[1], &experts)?, &p[0], &experts)?;
+                        let outputs = ops::grouped_linear(&ops::silu_mul(&inner)?, &p[1], &experts)?;
+                        ops::combine(&outputs, &weights, &experts)
+                    });
+                }
                 let Some(gpu) = gpu() else { return };
                 let logits = (tensor(1, (700, 12)) * 3.0).unwrap();
                 let choose = |device: &Device| -> Arc<Experts> {
                     let logits = logits.to_device(device).unwrap();
-                    ops::route(&logits, Some(&bias.to_device(device).unwrap()), &router).unwrap().0
+                    ops::route(&logits, Some(&bias.to_device(device).unwrap()), &router, None).unwrap().0
                 };
                 let (on_gpu, on_cpu) = (choose(&gpu), choose(&Device::Cpu));
                 let twice = ops::chosen(&[on_gpu.clone(), on_gpu]).unwrap();

@@ -129,6 +129,39 @@ fn token_logprobs_is_its_twin() {
     );
 }
 
+/// The gradients of log-probability and entropy against differences, in f64 from the formulas.
+#[test]
+fn gradients_of_log_probability_and_entropy_are_their_slopes() {
+    let (d, vocab, target, temperature) = (6, 9, 4, 0.7);
+    let (x, head) = (tensor(1, (1, d)), param(2, (vocab, d)));
+    let weights: Vec<f64> = common::values(&head.value()).into_iter().map(f64::from).collect();
+    let of = |x: &[f64]| {
+        let logit = |row: &[f64]| row.iter().zip(x).map(|(w, x)| w * x).sum::<f64>() / temperature;
+        let logits: Vec<f64> = weights.chunks(d).map(logit).collect();
+        let sum: f64 = logits.iter().map(|z| z.exp()).sum();
+        let logps: Vec<f64> = logits.iter().map(|z| z - sum.ln()).collect();
+        [logps[target], -logps.iter().map(|l| l.exp() * l).sum::<f64>()]
+    };
+    let start: Vec<f64> = common::values(&x).into_iter().map(f64::from).collect();
+    for what in [0, 1] {
+        let variable = candle_core::Var::from_tensor(&x).unwrap();
+        let out = ops::token_logprobs(&variable, &head, &[target as u32], temperature).unwrap();
+        assert!((f64::from(common::values(&out)[what]) - of(&start)[what]).abs() < 1e-6);
+        let scalar = ops::known(&ops::column(&out, what).unwrap(), 0.0, vec![1.0]).unwrap();
+        let gradient = common::values(kernels::backward(&scalar).unwrap().get(&variable).unwrap());
+        for (i, found) in gradient.into_iter().enumerate() {
+            let moved = |by: f64| {
+                let mut x = start.clone();
+                x[i] += by;
+                of(&x)[what]
+            };
+            let slope = (moved(1e-5) - moved(-1e-5)) / 2e-5;
+            assert!(slope.abs() > 1e-3, "a slope of nothing proves nothing");
+            assert!((f64::from(found) - slope).abs() < 1e-5, "{what}, {i}: {found} instead of {slope}");
+        }
+    }
+}
+
 #[test]
 fn a_recorded_log_probability_is_the_learned_one_bit_by_bit() {
     let mut scratch = Scratch::default();

@@ -22,7 +22,7 @@ fn block(x: &Tensor, p: &[Param]) -> Result<(Tensor, Vec<u32>)> {
     let normed = ops::rms_norm(x, &p[0], 1e-6)?;
     let gated = ops::linear(&ops::silu_mul(&ops::linear(&normed, &p[1], None)?)?, &p[2], None)?;
     let x = ops::add(x, &gated)?;
-    let (experts, weights) = ops::route(&ops::linear(&x, &p[3], None)?, None, &ROUTER)?;
+    let (experts, weights) = ops::route(&ops::linear(&x, &p[3], None)?, None, &ROUTER, None)?;
     let outputs = ops::grouped_linear(&ops::to_experts(&x, &experts)?, &p[4], &experts)?;
     let chosen = ops::chosen(std::slice::from_ref(&experts))?.concat();
     Ok((ops::add(&x, &ops::combine(&outputs, &weights, &experts)?)?, chosen))
@@ -33,7 +33,7 @@ fn composed(x: &Tensor, p: &[Param]) -> Result<(Tensor, Vec<u32>)> {
     let normed = slow::rms_norm(x, &p[0], 1e-6)?;
     let gated = slow::linear(&slow::silu_mul(&slow::linear(&normed, &p[1], None)?)?, &p[2], None)?;
     let x = slow::add(x, &gated)?;
-    let (experts, weights) = slow::route(&slow::linear(&x, &p[3], None)?, None, &ROUTER)?;
+    let (experts, weights) = slow::route(&slow::linear(&x, &p[3], None)?, None, &ROUTER, None)?;
     let outputs = slow::grouped_linear(&slow::to_experts(&x, &experts)?, &p[4], &experts)?;
     let chosen = slow::chosen(std::slice::from_ref(&experts))?.concat();
     Ok((slow::add(&x, &slow::combine(&outputs, &weights, &experts)?)?, chosen))

@@ -214,16 +214,28 @@ fn route_is_its_twin() {
                 for bias in [None, Some(&bias)] {
                     let router = Router { experts: 12, chosen: 4, groups, groups_kept, sigmoid, normalize, scale: 2.5 };
                     let logits = (tensor(1, (70, 12)) * 3.0).unwrap();
-                    check(
-                        &format!("{router:?} {}", bias.is_some()),
-                        std::slice::from_ref(&logits),
-                        &[],
-                        &|x, _| Ok(ops::route(&x[0], bias, &router)?.1),
-                        &|x, _| Ok(slow::route(&x[0], bias, &router)?.1),
-                    );
-                    let (fused, slow) = (ops::route(&logits, bias, &router), slow::route(&logits, bias, &router));
-                    let chosen = [fused.unwrap().0, slow.unwrap().0].map(|experts| ops::chosen(&[experts]).unwrap());
-                    assert_eq!(chosen[0], chosen[1], "{router:?}");
+                    // Four experts that nobody would choose for all tokens.
+                    let replayed: Vec<u32> =
+                        (0..70u32).flat_map(|token| [0, 1, 2, 3].map(|i| i * 3 + token % 3)).collect();
+                    for replayed in [None, Some(&*replayed)] {
+                        check(
+                            &format!("{router:?} {} {}", bias.is_some(), replayed.is_some()),
+                            std::slice::from_ref(&logits),
+                            &[],
+                            &|x, _| Ok(ops::route(&x[0], bias, &router, replayed)?.1),
+                            &|x, _| Ok(slow::route(&x[0], bias, &router, replayed)?.1),
+                        );
+                        let fused = ops::route(&logits, bias, &router, replayed).unwrap().0;
+                        let slow = slow::route(&logits, bias, &router, replayed).unwrap().0;
+                        let chosen = [fused, slow].map(|experts| ops::chosen(&[experts]).unwrap().remove(0));
+                        assert_eq!(chosen[0], chosen[1], "{router:?}");
+                        assert!(replayed.is_none_or(|replayed| replayed == chosen[0]));
+                    }
+                    // Its own choice replayed is no other.
+                    let (experts, weights) = ops::route(&logits, bias, &router, None).unwrap();
+                    let own = ops::chosen(&[experts]).unwrap().concat();
+                    let (_, again) = ops::route(&logits, bias, &router, Some(&own)).unwrap();
+                    assert_eq!(values(&weights), values(&again));
                 }
             }
         }
@@ -238,7 +250,7 @@ fn balance_is_its_twin() {
         let segments = segments(&lengths);
         // A few expert ids only, so that the load is uneven.
         let bias = Tensor::new(&[1.0f32, 0.8, 0.6, 0.0, 0.0, 0.0, 0.0, 0.0], &Device::Cpu).unwrap();
-        let chosen = ops::chosen(&[ops::route(&logits, Some(&bias), &router).unwrap().0]).unwrap().concat();
+        let chosen = ops::chosen(&[ops::route(&logits, Some(&bias), &router, None).unwrap().0]).unwrap().concat();
         let weights = tensor(2, (40, 3));
         check(
             &format!("balance {sigmoid} {lengths:?}"),
@@ -276,7 +288,7 @@ fn route_chooses_the_best_of_the_best_groups() {
     let chosen = |logits: &[f32], bias: Option<&[f32]>, router: Router| {
         let bias = bias.map(|bias| Tensor::new(bias, &Device::Cpu).unwrap());
         let logits = Tensor::new(logits, &Device::Cpu).unwrap().unsqueeze(0).unwrap();
-        let (experts, weights) = ops::route(&logits, bias.as_ref(), &router).unwrap();
+        let (experts, weights) = ops::route(&logits, bias.as_ref(), &router, None).unwrap();
         (ops::chosen(&[experts]).unwrap().remove(0), values(&weights))
     };
     let router =

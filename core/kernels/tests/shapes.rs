@@ -98,9 +98,14 @@ fn rows_refuse_what_does_not_fit() {
 fn route_refuses_a_router_that_contradicts_itself() {
     let fits = Router { experts: 6, chosen: 2, groups: 3, groups_kept: 2, sigmoid: true, normalize: true, scale: 1.0 };
     let logits = tensor(1, (4, 6));
-    assert!(ops::route(&logits, Some(&tensor(2, 6)), &fits).is_ok());
-    refuses("another bias", ops::route(&logits, Some(&tensor(2, 5)), &fits));
-    refuses("other logits", ops::route(&tensor(1, (4, 7)), None, &fits));
+    assert!(ops::route(&logits, Some(&tensor(2, 6)), &fits, None).is_ok());
+    refuses("another bias", ops::route(&logits, Some(&tensor(2, 5)), &fits, None));
+    refuses("other logits", ops::route(&tensor(1, (4, 7)), None, &fits, None));
+    let replayed = vec![0; 4 * fits.chosen];
+    assert!(ops::route(&logits, None, &fits, Some(&replayed)).is_ok());
+    refuses("too few replayed", ops::route(&logits, None, &fits, Some(&replayed[1..])));
+    let beyond = vec![6; replayed.len()];
+    refuses("replayed experts that don't exist", ops::route(&logits, None, &fits, Some(&beyond)));
     let contradictions = [
         Router { groups: 0, ..fits },
         Router { groups: 4, ..fits },
@@ -110,7 +115,7 @@ fn route_refuses_a_router_that_contradicts_itself() {
         Router { chosen: 5, ..fits },
     ];
     for router in contradictions {
-        refuses(&format!("{router:?}"), ops::route(&logits, None, &router));
+        refuses(&format!("{router:?}"), ops::route(&logits, None, &router, None));
     }
 }
 

@@ -5,14 +5,22 @@
 
 mod adamw;
 mod advantage;
+mod aggregation;
 mod batches;
+mod correction;
+mod divergence;
 mod loss;
 mod preference;
 mod schedule;
+mod surrogate;
 
 pub use adamw::{AdamW, StateTensor, StepStats};
-pub use advantage::{Scale, group_advantages};
+pub use advantage::{Advantage, AdvantageSettings, Baseline, Scale, Scored, advantages, quantile, returns};
+pub use aggregation::Aggregation;
 pub use batches::{minibatches, pack};
-pub use loss::{GrpoSettings, GrpoStats, PassInput, grpo_loss, sft_loss};
+pub use correction::{Bounding, Correction, Level, Mismatch};
+pub use divergence::{Divergence, Estimator};
+pub use loss::{LossSettings, LossStats, PassInput, Penalty, Ratio, policy_loss, sft_loss};
 pub use preference::{PreferenceStats, binary_loss, bradley_terry_loss, sigmoid};
 pub use schedule::{Schedule, ScheduleKind};
+pub use surrogate::{Clip, Surrogate};

@@ -83,7 +83,7 @@ fn rows(model: &Model, count: usize) -> Vec<(Vec<u32>, usize)> {
 }
 
 fn sequences(rows: &[(Vec<u32>, usize)]) -> (Vec<Sequence<'_>>, ItemsCount) {
-    let sequences: Vec<_> = rows.iter().map(|(tokens, from)| Sequence { tokens, from: *from }).collect();
+    let sequences: Vec<_> = rows.iter().map(|(tokens, from)| Sequence::new(tokens, *from)).collect();
     let tokens: usize = sequences.iter().map(|sequence| sequence.tokens.len()).sum();
     (sequences, ItemsCount::new(tokens))
 }

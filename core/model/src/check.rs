@@ -241,7 +241,7 @@ impl Comparison<'_> {
             return Ok(());
         }
         let rows = &self.batch.rows;
-        let sequences: Vec<Sequence<'_>> = rows.iter().map(|tokens| Sequence { tokens, from: 1 }).collect();
+        let sequences: Vec<Sequence<'_>> = rows.iter().map(|tokens| Sequence::new(tokens, 1)).collect();
         let walk = model.logprobs(&sequences, 1.0, Walk::Learn)?;
         if let Some(all) = logprobs {
             // A row's first token has nothing before it that could have told it.

@@ -3,8 +3,10 @@
 pub(crate) mod folder;
 mod score;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use base::RoutedExperts;
 use candle_core::{DType, Device, Tensor};
 use kernels::Param;
 use kernels::ops::{self, Segment};
@@ -58,6 +60,17 @@ pub struct Sequence<'a> {
     pub tokens: &'a [u32],
     /// The first token that is a target, at least 1: a token with nothing before it has no probability.
     pub from: usize,
+    /// The experts of all its tokens but the last, where they are to be replayed: routers then only weigh them, and the
+    /// gradient flows through those weights (Ma et al., "Stabilizing MoE reinforcement learning by aligning training and
+    /// inference routers", arXiv 2510.11370). All sequences of a walk have them or none.
+    pub experts: Option<&'a RoutedExperts>,
+}
+
+impl<'a> Sequence<'a> {
+    /// A sequence whose experts are chosen by the routers.
+    pub fn new(tokens: &'a [u32], from: usize) -> Self {
+        Self { tokens, from, experts: None }
+    }
 }
 
 /// What the learning walk gives.
@@ -192,15 +205,30 @@ impl Model {
 
     /// Takes over the weights of a model of the same config.
     pub fn copy_from(&self, other: &Self) -> Result<()> {
-        let all = |model: &Self| match &model.adapters {
-            Some(adapters) => adapters.params(),
-            None => model.weights.iter().map(|(_, param)| param.clone()).collect(),
-        };
-        for (own, theirs) in all(self).iter().zip(all(other)) {
+        for (own, theirs) in self.own_params().iter().zip(other.own_params()) {
             own.set(&theirs.value().to_device(own.value().device())?)?;
         }
         self.set_version(other.version());
         Ok(())
+    }
+
+    /// Becomes `keep` times itself and `1 - keep` times a model of the same config, weight by weight (of adapters: adapter by
+    /// adapter).
+    pub fn average_with(&self, other: &Self, keep: f64) -> Result<()> {
+        for (own, theirs) in self.own_params().iter().zip(other.own_params()) {
+            let theirs = theirs.value().detach().to_device(own.value().device())?;
+            own.set(&((own.value().detach() * keep)? + (theirs * (1.0 - keep))?)?)?;
+        }
+        self.set_version(other.version());
+        Ok(())
+    }
+
+    /// All that tells the model from another of its config.
+    fn own_params(&self) -> Vec<Param> {
+        match &self.adapters {
+            Some(adapters) => adapters.params(),
+            None => self.weights.iter().map(|(_, param)| param.clone()).collect(),
+        }
     }
 
     /// How many optimiser steps the weights have seen.
@@ -231,7 +259,8 @@ impl Model {
     /// Log-probability and entropy of the targets of whole sequences, packed without padding.
     ///
     /// # Errors
-    /// A sequence that is longer than the model's context, a token beyond its vocabulary, a target with nothing before it.
+    /// A sequence that is longer than the model's context, a token beyond its vocabulary, a target with nothing before it,
+    /// experts to replay that are not this model's.
     pub fn logprobs(&self, sequences: &[Sequence<'_>], temperature: f64, walk: Walk) -> Result<LogProbs> {
         if walk == Walk::Learn {
             return self.learn(sequences, temperature, Learning::default());
@@ -285,6 +314,25 @@ impl Model {
         if sequences.is_empty() {
             return Err(Error::Request("there is no sequence to compute log-probabilities of".into()));
         }
+        for (i, sequence) in sequences.iter().enumerate() {
+            if sequence.experts.is_some() != sequences[0].experts.is_some() {
+                return Err(Error::Request(format!(
+                    "sequences 0 and {i} of a walk: the experts of one of them are to be replayed"
+                )));
+            }
+            let Some(RoutedExperts { layers, per_token, ids }) = sequence.experts else { continue };
+            let expected: Vec<usize> = self.config.expert_layers().map(|experts| experts.router.chosen).collect();
+            let count = expected.len();
+            let fits = *layers == count && expected.iter().all(|chosen| chosen == per_token);
+            if !fits || ids.len() != (sequence.tokens.len() - 1) * layers * per_token {
+                return Err(Error::Request(format!(
+                    "sequence {i} of {} tokens comes with {} experts of {layers} layers, {per_token} each; the model has \
+                     {count} layers of experts",
+                    sequence.tokens.len(),
+                    ids.len()
+                )));
+            }
+        }
         Ok(())
     }
 
@@ -305,18 +353,20 @@ impl Model {
         }
         let inputs: Vec<&[u32]> =
             sequences.iter().map(|sequence| &sequence.tokens[..sequence.tokens.len() - 1]).collect();
-        let (hidden, expert_load, balance) = self.stream(transformer, &inputs, how)?;
+        let replayed = replayed(sequences);
+        let (hidden, expert_load, balance) = self.stream(transformer, &inputs, replayed.as_deref(), how)?;
         let hidden = ops::gather_rows(&hidden, &rows)?;
         let out = ops::token_logprobs(&hidden, transformer.head(), &targets, temperature)?;
         Ok(LogProbs { values: ops::column(&out, 0)?, entropy: ops::column(&out, 1)?, expert_load, balance })
     }
 
     /// The normalised residual stream of sequences, one after another, `[T, hidden]`; the tokens that each expert took, for
-    /// each MoE layer; the sum of the balance loss.
+    /// each MoE layer; the sum of the balance loss. What is `replayed` is a part for each MoE layer.
     fn stream(
         &self,
         transformer: &Transformer,
         sequences: &[&[u32]],
+        replayed: Option<&[Arc<[u32]>]>,
         how: Learning,
     ) -> Result<(Tensor, Vec<Vec<usize>>, f64)> {
         let total = sequences.iter().map(|tokens| tokens.len()).sum();
@@ -326,7 +376,8 @@ impl Model {
             positions.extend(0..tokens.len() as u32);
         }
         let mut watch = Watch::default();
-        let batch = Batch { tokens: &sequences.concat(), positions: &positions, segments: &segments.into() };
+        let segments = segments.into();
+        let batch = Batch { tokens: &sequences.concat(), positions: &positions, segments: &segments, replayed };
         let hidden = transformer.learn(&batch, how, &mut watch)?;
         let load = |(chosen, experts): (&Vec<u32>, &crate::config::Experts)| {
             let mut load = vec![0; experts.router.experts];
@@ -359,6 +410,20 @@ impl Model {
         }
         Ok(())
     }
+}
+
+/// What each layer of experts is to replay of sequences that were checked, packed.
+fn replayed(sequences: &[Sequence<'_>]) -> Option<Vec<Arc<[u32]>>> {
+    let experts: Vec<&RoutedExperts> = sequences.iter().map(|sequence| sequence.experts).collect::<Option<_>>()?;
+    let RoutedExperts { layers, per_token, .. } = experts.first()?;
+    let of_layer = |layer: usize| {
+        let tokens = experts.iter().flat_map(|experts| experts.ids.chunks(layers * per_token));
+        tokens
+            .flat_map(|ids| &ids[layer * per_token..(layer + 1) * per_token])
+            .map(|&expert| u32::from(expert))
+            .collect()
+    };
+    Some((0..*layers).map(of_layer).collect())
 }
 
 /// The number of parameters, and of those that one token is multiplied with.

@@ -111,11 +111,16 @@ impl Mixture {
         })
     }
 
-    /// `[T, hidden]` to `[T, hidden]`, and what the router did.
-    pub fn forward(&self, x: &Tensor, balance: Option<Balance<'_>>) -> Result<(Tensor, Routing)> {
+    /// `[T, hidden]` to `[T, hidden]`, and what the router did. A choice that is `replayed` (`[T * k]`) is taken as it is.
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        balance: Option<Balance<'_>>,
+        replayed: Option<&[u32]>,
+    ) -> Result<(Tensor, Routing)> {
         let logits = ops::linear(x, &self.router, None)?;
         let bias = self.bias.as_ref().map(Param::value);
-        let (experts, mut weights) = ops::route(&logits, bias.as_ref(), &self.shape.router)?;
+        let (experts, mut weights) = ops::route(&logits, bias.as_ref(), &self.shape.router, replayed)?;
         let mut loss = 0.0;
         if let Some(Balance { segments, factor }) = balance {
             let chosen = ops::chosen(std::slice::from_ref(&experts))?.concat();

@@ -300,7 +300,7 @@ impl<'a> Sampler<'a> {
         self.stats.prompt_tokens += tokens.len();
         let segments: Arc<[Segment]> = segments.into();
         let mut watch = Watch::default();
-        let batch = Batch { tokens: &tokens, positions: &positions, segments: &segments };
+        let batch = Batch { tokens: &tokens, positions: &positions, segments: &segments, replayed: None };
         let hidden = self.model.sampling().forward(&batch, Some(&mut self.cache), &mut watch)?;
         let logits = self.model.sampling().logits(&ops::gather_rows(&hidden, &last)?)?;
         let routing = watch.chosen()?;
@@ -352,7 +352,7 @@ impl<'a> Sampler<'a> {
             slots.push(slot);
         }
         let mut watch = Watch::default();
-        let batch = Batch { tokens: &tokens, positions: &positions, segments: &segments.into() };
+        let batch = Batch { tokens: &tokens, positions: &positions, segments: &segments.into(), replayed: None };
         let hidden = self.model.sampling().forward(&batch, Some(&mut self.cache), &mut watch)?;
         let (logits, routing) = (self.model.sampling().logits(&hidden)?, watch.chosen()?);
         for (row, &slot) in slots.iter().enumerate() {

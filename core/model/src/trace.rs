@@ -46,7 +46,7 @@ impl Model {
             return Err(Error::Request("there is no sequence to trace".into()));
         }
         let (tokens, segments): (_, Arc<[Segment]>) = (sequences.concat(), segments.into());
-        let batch = Batch { tokens: &tokens, positions: &positions, segments: &segments };
+        let batch = Batch { tokens: &tokens, positions: &positions, segments: &segments, replayed: None };
         let mut watch = Watch { stream: Some(Vec::new()), ..Watch::default() };
         let hidden = self.sampling().forward(&batch, None, &mut watch)?;
         let mut tensors = BTreeMap::from([("logits".to_string(), self.sampling().logits(&hidden)?)]);

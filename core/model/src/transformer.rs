@@ -27,6 +27,8 @@ pub struct Batch<'a> {
     pub positions: &'a [u32],
     /// Which tokens belong together.
     pub segments: &'a Arc<[Segment]>,
+    /// The experts of each token for each layer of experts, `[T * k]`, where routers are not to choose.
+    pub replayed: Option<&'a [Arc<[u32]>]>,
 }
 
 /// What a walk shows of itself besides its result.
@@ -82,13 +84,14 @@ struct Layer {
 
 impl Layer {
     /// `[T, hidden]` to `[T, hidden]`, and what the router did, where there is one. `balance` is the factor of the balance
-    /// loss.
+    /// loss, `replayed` this layer's part of the batch's.
     fn forward(
         &self,
         x: &Tensor,
         batch: &Batch<'_>,
         cache: Option<&mut LayerCache>,
         balance: Option<f64>,
+        replayed: Option<&[u32]>,
     ) -> Result<(Tensor, Option<Routing>)> {
         let normed = ops::rms_norm(x, &self.attention_norm, self.eps)?;
         let x = ops::add(x, &self.attention.forward(&normed, batch, cache)?)?;
@@ -97,11 +100,23 @@ impl Layer {
             Mixer::Dense(mlp) => (mlp.forward(&normed)?, None),
             Mixer::Experts(mixture) => {
                 let balance = balance.map(|factor| Balance { segments: batch.segments, factor });
-                let (mixed, routing) = mixture.forward(&normed, balance)?;
+                let (mixed, routing) = mixture.forward(&normed, balance, replayed)?;
                 (mixed, Some(routing))
             }
         };
         Ok((ops::add(&x, &mixed)?, routing))
+    }
+}
+
+/// What is left to replay of a batch's choices, a part for each layer of experts.
+struct Replay<'a>(std::slice::Iter<'a, Arc<[u32]>>);
+
+impl<'a> Replay<'a> {
+    fn next(&mut self, layer: &Layer) -> Option<&'a Arc<[u32]>> {
+        match &layer.mixer {
+            Mixer::Dense(_) => None,
+            Mixer::Experts(_) => self.0.next(),
+        }
     }
 }
 
@@ -168,9 +183,11 @@ impl Transformer {
     ) -> Result<Tensor> {
         let mut x = ops::embed(&self.embedding, batch.tokens)?;
         watch.stream(&x);
+        let mut replay = Replay(batch.replayed.unwrap_or_default().iter());
         for (i, layer) in self.layers.iter().enumerate() {
             let layer_cache = cache.as_deref_mut().map(|cache| cache.layer(i));
-            let (next, routing) = layer.forward(&x, batch, layer_cache, None)?;
+            let (next, routing) =
+                layer.forward(&x, batch, layer_cache, None, replay.next(layer).map(|replayed| &**replayed))?;
             watch.routing.extend(routing);
             watch.stream(&next);
             x = next;
@@ -182,16 +199,19 @@ impl Transformer {
     pub(crate) fn learn(&self, batch: &Batch<'_>, how: Learning, watch: &mut Watch) -> Result<Tensor> {
         let mut x = ops::embed(&self.embedding, batch.tokens)?;
         let positions: Arc<[u32]> = batch.positions.into();
+        let mut replay = Replay(batch.replayed.unwrap_or_default().iter());
         for layer in &self.layers {
+            let replayed = replay.next(layer);
             let (next, routing) = if how.recompute {
                 let (layer, positions, segments) = (layer.clone(), positions.clone(), batch.segments.clone());
+                let replayed = replayed.cloned();
                 kernels::recompute(&x, move |x| {
                     // A layer knows places, not tokens.
-                    let batch = Batch { tokens: &[], positions: &positions, segments: &segments };
-                    layer.forward(x, &batch, None, how.balance).map_err(candle_core::Error::wrap)
+                    let batch = Batch { tokens: &[], positions: &positions, segments: &segments, replayed: None };
+                    layer.forward(x, &batch, None, how.balance, replayed.as_deref()).map_err(candle_core::Error::wrap)
                 })?
             } else {
-                layer.forward(&x, batch, None, how.balance)?
+                layer.forward(&x, batch, None, how.balance, replayed.map(|replayed| &**replayed))?
             };
             watch.routing.extend(routing);
             x = next;

@@ -10,6 +10,7 @@ mod files;
 mod lower;
 mod manifest;
 mod overrides;
+mod presets;
 mod recipe;
 mod rules;
 mod schema;

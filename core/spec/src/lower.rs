@@ -1,6 +1,7 @@
 //! A checked tree, typed. Each function returns `None` only where the check let something pass that it should not have.
 
 mod judges;
+mod policy;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,13 +12,13 @@ use indexmap::IndexMap;
 use crate::check::bytes_from_text;
 use crate::fields::{Fields, Kind, Need, stage_type};
 use crate::files::SET;
+use crate::presets;
 use crate::tree::{Entry, Node, Table, Value, parse_value};
 use crate::types::{
-    AdvantageScale, Checkpoints, Clip, Collect, Columns, Condition, Dataset, Device, DropRule, Dtype, EarlyStop,
-    Evaluation, Feed, Filter, Gate, Generate, Grpo, Kl, Learning, LearningRate, Lora, LossMean, Model, ModelSource,
-    Moment, OnUndecided, Optimizer, Order, Origin, Over, Pipeline, Plugin, PluginConfig, PluginSource, Questions,
-    Rating, Refill, Reward, RewardRule, Run, Sample, Sampling, Schedule, Sft, Shape, Source, Stage, StageKind,
-    StopToken, TrainJudge, Verify,
+    Checkpoints, Collect, Columns, Condition, Dataset, Device, DropRule, Dtype, EarlyStop, Evaluation, Feed, Filter,
+    Gate, Generate, Learning, LearningRate, Lora, Model, ModelSource, Moment, OnUndecided, Optimizer, Order, Origin,
+    Over, Pipeline, Plugin, PluginConfig, PluginSource, Questions, Rating, Refill, Reward, RewardRule, Run, Sample,
+    Sampling, Schedule, Sft, Shape, Source, Stage, StageKind, StopToken, TrainJudge, Verify,
 };
 
 /// Puts the default of each absent key into a checked document. Default paths are relative to the working folder, as if
@@ -56,6 +57,9 @@ fn fill_value(node: &mut Node, kind: &'static Kind, file: &Path) {
         }
         (Kind::Stage, _) => {
             if let Some(stage) = node.text("type").and_then(stage_type) {
+                if stage.name == "grpo" {
+                    presets::expand(node);
+                }
                 fill_table(node, stage.fields, file);
             }
         }
@@ -63,7 +67,7 @@ fn fill_value(node: &mut Node, kind: &'static Kind, file: &Path) {
     }
 }
 
-fn place(node: &mut Node, at: &Span) {
+pub(crate) fn place(node: &mut Node, at: &Span) {
     node.span = at.clone();
     match &mut node.value {
         Value::Array(items) => items.iter_mut().for_each(|item| place(item, at)),
@@ -258,7 +262,7 @@ fn stage(entry: &Entry) -> Option<Stage> {
         "pairs" => StageKind::Pairs(judges::pairs(node)?),
         "train-judge" => StageKind::TrainJudge(TrainJudge { learning: learning(node)? }),
         "sft" => StageKind::Sft(Sft { learning: learning(node)? }),
-        "grpo" => StageKind::Grpo(grpo(node)?),
+        "grpo" => StageKind::Grpo(policy::grpo(node)?),
         "rewrite" => StageKind::Rewrite(Box::new(judges::rewrite(node)?)),
         "collect" => StageKind::Collect(Collect { path: node.text("path")?.into() }),
         _ => return None,
@@ -385,32 +389,6 @@ fn learning(node: &Node) -> Option<Learning> {
         balance_loss: number(node, "balance_loss"),
         tokens_per_pass: count(node, "tokens_per_pass")?,
         recompute: node.get("recompute")?.as_boolean()?,
-    })
-}
-
-fn grpo(node: &Node) -> Option<Grpo> {
-    let learning = learning(node)?;
-    let clip = node.get("clip")?;
-    let kl = match node.get("kl") {
-        Some(kl) => Some(Kl {
-            coefficient: number(kl, "coefficient")?,
-            model: string(kl, "model").unwrap_or_else(|| learning.model.clone()),
-            refresh_every: natural(kl, "refresh_every"),
-        }),
-        None => None,
-    };
-    Some(Grpo {
-        learning,
-        clip: Clip { low: number(clip, "low")?, high: number(clip, "high")? },
-        kl,
-        advantage: match node.text("advantage")? {
-            "none" => AdvantageScale::None,
-            _ => AdvantageScale::Group,
-        },
-        loss: match node.text("loss")? {
-            "token-mean" => LossMean::TokenMean,
-            _ => LossMean::SequenceMean,
-        },
     })
 }
 

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use base::{Diagnostic, Runs};
 use spec::{
-    AdvantageScale, Device, Document, DropRule, Dtype, Files, JudgeBy, JudgeInput, LearningRate, LossMean, ModelSource,
-    OnUndecided, Order, Origin, Pipeline, PluginSource, Questions, Recipe, RewardRule, Schedule, ScoreScale, Shape,
-    StageKind, StopToken,
+    Advantage, Aggregation, Baseline, Bounding, CorrectionLevel, Device, Document, DropRule, Dtype, Estimator, Files,
+    ImportanceSampling, JudgeBy, JudgeInput, KlPlace, LearningRate, ModelSource, OnUndecided, Order, Origin, Overlong,
+    Pipeline, PluginSource, Questions, Ratio, Recipe, RewardRule, Scale, Schedule, ScoreScale, Shape, StageKind,
+    StopToken, Surrogate,
 };
 
 fn folder() -> PathBuf {
@@ -176,10 +177,21 @@ fn what_judges_say() {
 fn what_learning_stages_say() {
     let it = pipeline("full.toml", &[]);
     let update = stage!(it, "update", Grpo);
-    assert_eq!((update.clip.low, update.clip.high), (0.2, 10.0));
-    assert_eq!((update.advantage, update.loss), (AdvantageScale::None, LossMean::TokenMean));
+    let (baseline, scale) = (Baseline::LeaveOneOut, Scale::Batch);
+    assert_eq!(update.advantage, Advantage { baseline, scale, ddof: 0, epsilon: 1e-6 });
+    let surrogate = Surrogate::Clip { low: None, high: Some(10.0), dual: Some(3.0), delta: Some(12.5) };
+    assert_eq!(
+        (update.ratio, update.surrogate, update.loss),
+        (Ratio::SequenceToken, surrogate, Aggregation::TokenMean)
+    );
     let kl = update.kl.as_ref().unwrap();
     assert_eq!((kl.coefficient, kl.model.as_str(), kl.refresh_every), (0.001, "policy", Some(25)));
+    assert_eq!((kl.place, kl.estimator, kl.average), (KlPlace::Reward, Estimator::K2, 0.4));
+    assert_eq!((kl.unbiased, kl.clamp), (false, true));
+    assert_eq!((update.epochs, update.entropy, update.top_entropy), (2, 0.01, Some(0.2)));
+    let (level, mode) = (CorrectionLevel::Sequence, Bounding::Mask);
+    assert_eq!(update.importance_sampling, Some(ImportanceSampling { level, mode, at_least: 0.5, at_most: 3.0 }));
+    assert_eq!((update.overlong, update.off_policy_mask, update.replay_experts), (Overlong::Mask, Some(0.1), true));
     let learning = &update.learning;
     assert_eq!((learning.minibatches, learning.router_bias_step, learning.tokens_per_pass), (16, 0.001, 16384));
     assert_eq!((learning.balance_loss, learning.recompute), (None, false));
@@ -196,6 +208,50 @@ fn what_learning_stages_say() {
     assert_eq!((optimizer.schedule, optimizer.warmup, optimizer.min_ratio), (LearningRate::Cosine, 5, 0.1));
     assert_eq!((optimizer.betas, optimizer.epsilon, optimizer.weight_decay), ([0.9, 0.99], 1e-6, 0.0));
     assert_eq!(optimizer.clip_norm, None);
+}
+
+/// An algorithm is nothing but the settings that it expands to, and one that is given wins.
+#[test]
+fn algorithms_expand_to_settings() {
+    let algorithm = |name: &str, more: &[&str]| {
+        let mut set: Vec<String> = ["minibatches=1", "optimizer={ learning_rate = 1e-6 }"]
+            .iter()
+            .chain(more)
+            .map(|set| format!("stages.update.{set}"))
+            .collect();
+        set.push(format!("stages.update.algorithm={name}"));
+        let set: Vec<&str> = set.iter().map(String::as_str).collect();
+        stage!(pipeline("plain.toml", &set), "update", Grpo).clone()
+    };
+    let clip = |low, high| Surrogate::Clip { low: Some(low), high: Some(high), dual: None, delta: None };
+    let advantage = |baseline, scale| Advantage { baseline, scale, ddof: 1, epsilon: 1e-4 };
+    let group = advantage(Baseline::Group, Scale::Group);
+    let (ratio, cispo) = (Ratio::Token, Surrogate::Cispo { low: None, high: Some(4.0) });
+    for (name, expected) in [
+        ("grpo", (group, ratio, clip(0.2, 0.2), Aggregation::SequenceMean)),
+        ("dapo", (group, ratio, clip(0.2, 0.28), Aggregation::TokenMean)),
+        ("dr-grpo", (advantage(Baseline::Group, Scale::None), ratio, clip(0.2, 0.2), Aggregation::Constant)),
+        ("gspo", (group, Ratio::Sequence, clip(3e-4, 4e-4), Aggregation::SequenceMean)),
+        ("cispo", (group, ratio, cispo, Aggregation::TokenMean)),
+        (
+            "rloo",
+            (advantage(Baseline::LeaveOneOut, Scale::None), ratio, Surrogate::Reinforce, Aggregation::SequenceSum),
+        ),
+    ] {
+        let it = algorithm(name, &[]);
+        assert_eq!((it.advantage, it.ratio, it.surrogate, it.loss), expected, "{name}");
+        assert!(it.kl.is_none() && it.importance_sampling.is_none() && !it.replay_experts, "{name}");
+        let kl = algorithm(name, &["kl={ coefficient = 0.1 }"]).kl.unwrap();
+        let expected = if name == "rloo" { (KlPlace::Reward, Estimator::K1) } else { (KlPlace::Loss, Estimator::K3) };
+        assert_eq!((kl.place, kl.estimator, kl.unbiased, kl.average), (expected.0, expected.1, false, 0.0), "{name}");
+    }
+    let it = algorithm("gspo", &["clip={ high = 0.3 }", "advantage={ epsilon = 1e-6 }", "loss=sequence-sum"]);
+    assert_eq!((it.surrogate, it.loss), (clip(3e-4, 0.3), Aggregation::SequenceSum));
+    assert_eq!(it.advantage, Advantage { epsilon: 1e-6, ..group });
+    let it =
+        algorithm("rloo", &["surrogate=sapo", "sapo={ negative = 2 }", "kl={ coefficient = 1, place = \"loss\" }"]);
+    assert_eq!(it.surrogate, Surrogate::Sapo { positive: 1.0, negative: 2.0 });
+    assert_eq!(it.kl.map(|kl| (kl.place, kl.estimator)), Some((KlPlace::Loss, Estimator::K1)));
 }
 
 #[test]

@@ -8,6 +8,7 @@ pub(crate) mod judge;
 pub(crate) mod judged;
 pub(crate) mod learning;
 pub(crate) mod pairs;
+pub(crate) mod policy;
 pub(crate) mod reward;
 pub(crate) mod rewrite;
 pub(crate) mod sample;

@@ -85,7 +85,7 @@ impl Work for SftStage {
         for batch in &batches {
             let batch: Vec<&Text> = batch.iter().map(|&i| &texts[i]).collect();
             let sequences: Vec<Sequence<'_>> =
-                batch.iter().map(|text| Sequence { tokens: &text.tokens, from: text.from() }).collect();
+                batch.iter().map(|text| Sequence::new(&text.tokens, text.from())).collect();
             let targets: usize = batch.iter().map(|text| text.targets()).sum();
             let weight = 1.0 / targets as f64;
             let updated = self.learner.update(step, &sequences, 1.0, &mut |pass, walk| {

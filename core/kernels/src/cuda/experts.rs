@@ -46,14 +46,20 @@ fn sorted(experts: &Experts) -> Option<&Arc<Sorted>> {
 /// See [`crate::ops::route`].
 ///
 /// # Errors
-/// A router that contradicts itself or the shapes.
-pub fn route(logits: &Tensor, bias: Option<&Tensor>, router: &Router) -> Result<(Arc<Experts>, Tensor)> {
+/// A router that contradicts itself or the shapes, a replayed choice that does not fit.
+pub fn route(
+    logits: &Tensor,
+    bias: Option<&Tensor>,
+    router: &Router,
+    replayed: Option<&[u32]>,
+) -> Result<(Arc<Experts>, Tensor)> {
     if !on_gpu(&[logits]) {
-        return slow::route(logits, bias, router);
+        return slow::route(logits, bias, router, replayed);
     }
     let (gpu, logits) = (Gpu::of(logits)?, &logits.contiguous()?);
     let (tokens, experts) = logits.dims2()?;
     router.check(experts, bias)?;
+    router.check_replayed(tokens, replayed)?;
     let (router, k) = (*router, router.chosen);
     let slots = tokens * k;
     let affinities = gpu.memory::<f32>(tokens * experts)?;
@@ -62,9 +68,11 @@ pub fn route(logits: &Tensor, bias: Option<&Tensor>, router: &Router) -> Result<
     let scale = router.scale as f32;
     let (sigmoids, normalize) = (u32::from(router.sigmoid), u32::from(router.normalize));
     let bias = bias.map_or(Ok(0), start)?;
+    let replayed = replayed.map(|choice| gpu.upload(choice)).transpose()?;
     launch!(
         gpu, "route", tokens, 32, 4 * (experts + router.groups + k);
-        start(logits)?, bias, at(&affinities), at(&chosen), at(&weights), experts as u32, k as u32,
+        start(logits)?, bias, replayed.as_ref().map_or(0, at), at(&affinities), at(&chosen), at(&weights),
+        experts as u32, k as u32,
         router.groups as u32, router.groups_kept as u32, sigmoids, normalize, scale,
     );
     let (counts, offsets) = (gpu.memory::<u32>(experts)?, gpu.memory::<u32>(experts + 1)?);

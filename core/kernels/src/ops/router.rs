@@ -46,6 +46,18 @@ impl Router {
         Ok(())
     }
 
+    /// Whether a replayed choice has `chosen` experts for each token.
+    pub(crate) fn check_replayed(&self, tokens: usize, replayed: Option<&[u32]>) -> Result<()> {
+        let Some(replayed) = replayed else { return Ok(()) };
+        if replayed.len() != tokens * self.chosen {
+            bail!("route: {} replayed choices for {tokens} tokens of {} experts each", replayed.len(), self.chosen);
+        }
+        match replayed.iter().find(|&&expert| expert as usize >= self.experts) {
+            Some(expert) => bail!("route: a replayed choice of expert {expert} of {}", self.experts),
+            None => Ok(()),
+        }
+    }
+
     /// Writes the experts for one token's affinities, ascending, to `chosen`. Equal affinities: the lower id. `scratch` has
     /// room for an element for each expert and group.
     pub(crate) fn choose(&self, affinities: &[f32], bias: Option<&[f32]>, scratch: &mut [f32], chosen: &mut [u32]) {
@@ -90,15 +102,23 @@ fn outranks(values: &[f32], a: usize, b: usize) -> bool {
 /// Chooses experts: logits `[T, E]` and a bias `[E]` for the choice only, to the experts of each token (ascending within
 /// it) and their weights `[T, k]`. The choice has no gradient; the weights have.
 ///
+/// Where the choice is `replayed` (`[T * k]`), it is taken as it is, and only the weights are computed.
+///
 /// # Errors
-/// A router that contradicts itself or the shapes.
-pub fn route(logits: &Tensor, bias: Option<&Tensor>, router: &Router) -> Result<(Arc<Experts>, Tensor)> {
+/// A router that contradicts itself or the shapes, a replayed choice of another size or of experts that don't exist.
+pub fn route(
+    logits: &Tensor,
+    bias: Option<&Tensor>,
+    router: &Router,
+    replayed: Option<&[u32]>,
+) -> Result<(Arc<Experts>, Tensor)> {
     if !fused(&[logits]) {
-        return elsewhere::route(logits, bias, router);
+        return elsewhere::route(logits, bias, router, replayed);
     }
     let logits = &logits.contiguous()?;
     let (tokens, experts) = logits.dims2()?;
     router.check(experts, bias)?;
+    router.check_replayed(tokens, replayed)?;
     let bias = bias.map(read).transpose()?;
     let bias = bias.as_deref();
     let (router, k) = (*router, router.chosen);
@@ -118,7 +138,10 @@ pub fn route(logits: &Tensor, bias: Option<&Tensor>, router: &Router) -> Result<
                 )
             };
             router.affinities(affinities);
-            router.choose(affinities, bias, &mut scratch, chosen);
+            match replayed {
+                Some(all) => chosen.copy_from_slice(&all[token * k..(token + 1) * k]),
+                None => router.choose(affinities, bias, &mut scratch, chosen),
+            }
             router.weigh(affinities, chosen, weights);
         }
     });

@@ -267,10 +267,16 @@ fn softmax(x: &Tensor) -> Result<Tensor> {
 /// See [`super::route`].
 ///
 /// # Errors
-/// A router that contradicts itself or the shapes.
-pub fn route(logits: &Tensor, bias: Option<&Tensor>, router: &Router) -> Result<(Arc<Experts>, Tensor)> {
+/// A router that contradicts itself or the shapes, a replayed choice that does not fit.
+pub fn route(
+    logits: &Tensor,
+    bias: Option<&Tensor>,
+    router: &Router,
+    replayed: Option<&[u32]>,
+) -> Result<(Arc<Experts>, Tensor)> {
     let (tokens, experts) = logits.dims2()?;
     router.check(experts, bias)?;
+    router.check_replayed(tokens, replayed)?;
     let bias = bias.map(Tensor::to_vec1::<f32>).transpose()?;
     let affinities = if router.sigmoid { (logits.neg()?.exp()? + 1.0)?.recip()? } else { softmax(logits)? };
     let mut scratch = vec![0.0; experts + router.groups];
@@ -278,6 +284,7 @@ pub fn route(logits: &Tensor, bias: Option<&Tensor>, router: &Router) -> Result<
     for (row, chosen) in affinities.to_vec2::<f32>()?.iter().zip(chosen.chunks_mut(router.chosen)) {
         router.choose(row, bias.as_deref(), &mut scratch, chosen);
     }
+    let chosen = replayed.map_or(chosen, <[u32]>::to_vec);
     let ids = Tensor::from_slice(&chosen, (tokens, router.chosen), logits.device())?;
     let mut weights = affinities.gather(&ids, 1)?;
     if router.normalize {

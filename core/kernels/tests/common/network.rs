@@ -136,7 +136,7 @@ impl Network {
         let x = ops::add(&x, &ops::linear(&mixed, &p[13], None)?)?;
 
         let bias = Tensor::full(0.1f32, ROUTER.experts, &Device::Cpu)?;
-        let (experts, weights) = ops::route(&ops::linear(&x, &p[14], None)?, Some(&bias), &ROUTER)?;
+        let (experts, weights) = ops::route(&ops::linear(&x, &p[14], None)?, Some(&bias), &ROUTER, None)?;
         let inner = ops::grouped_linear(&ops::to_experts(&x, &experts)?, &p[15], &experts)?;
         let outputs = ops::grouped_linear(&ops::silu_mul(&inner)?, &p[16], &experts)?;
         ops::add(&x, &ops::combine(&outputs, &weights, &experts)?)

@@ -85,7 +85,7 @@ impl Model {
 
     /// One pass over sequences that were checked.
     fn score(&self, transformer: &Transformer, sequences: &[&[u32]], how: Learning) -> Result<Scores> {
-        let (hidden, expert_load, balance) = self.stream(transformer, sequences, how)?;
+        let (hidden, expert_load, balance) = self.stream(transformer, sequences, None, how)?;
         let (mut rows, mut start) = (Vec::with_capacity(sequences.len()), 0);
         for tokens in sequences {
             // Of a sequence that is all padding transformers takes the first token.

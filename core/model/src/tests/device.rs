@@ -44,7 +44,7 @@ fn bf16_on_a_gpu_stays_near() {
         let model = load_on(name, "config.json", &gpu, DType::BF16);
         let logits = relative(&values(&trace(&model, &numbers).tensors["logits"]), &unpadded(&numbers, "logits"));
         let rows = numbers.rows();
-        let sequences: Vec<Sequence<'_>> = rows.iter().map(|tokens| Sequence { tokens, from: 1 }).collect();
+        let sequences: Vec<Sequence<'_>> = rows.iter().map(|tokens| Sequence::new(tokens, 1)).collect();
         let learned = model.logprobs(&sequences, 1.0, Walk::Learn).unwrap();
         let valid = numbers.get("token_valid").1;
         let all = numbers.get("token_logprobs").1;

@@ -1,6 +1,6 @@
 //! The learning walk: optimiser steps against TRL's, and packing.
 
-use learn::{AdamW, GrpoSettings, PassInput, grpo_loss};
+use learn::{AdamW, LossSettings, PassInput, Penalty, policy_loss};
 use serde_json::Value;
 
 use super::{Numbers, load, prompt, quickstart, reference, relative, values};
@@ -29,7 +29,7 @@ fn compare_steps(name: &str) {
             ([prompt, completion].concat(), from)
         })
         .collect();
-    let sequences: Vec<Sequence<'_>> = rows.iter().map(|(tokens, from)| Sequence { tokens, from: *from }).collect();
+    let sequences: Vec<Sequence<'_>> = rows.iter().map(|(tokens, from)| Sequence::new(tokens, *from)).collect();
     let lengths: Vec<usize> = rows.iter().map(|(tokens, from)| tokens.len() - from).collect();
     let mask = tensor("completion_mask");
     let kept = |name: &str| -> Vec<f64> {
@@ -44,7 +44,7 @@ fn compare_steps(name: &str) {
     let all_advantages = tensor("advantages");
     let advantages = each(&|i| all_advantages[i]);
     let weights = each(&|i| 1.0 / (lengths[i] * lengths.len()) as f64);
-    let settings = GrpoSettings { clip_low: 0.2, clip_high: 0.2, kl: Some(0.04) };
+    let settings = LossSettings { penalty: Some(Penalty::k3(0.04)), ..LossSettings::default() };
     let params = model.params();
     let mut optimizer = AdamW::new(&params, (0.9, 0.95), 1e-8, 0.1, Model::decays).unwrap();
     let mut worst = 0.0f64;
@@ -56,10 +56,13 @@ fn compare_steps(name: &str) {
     for step in 0..4 {
         let walk = model.logprobs(&sequences, 1.0, Walk::Learn).unwrap();
         compare(&values(&walk.values), &format!("step{step}.logps"));
-        let (loss, stats) = grpo_loss(
+        let (loss, stats) = policy_loss(
             &PassInput {
+                sequences: &lengths,
                 policy: &walk.values,
+                entropy: &walk.entropy,
                 old: &old,
+                sampler: &old,
                 reference: Some(&reference_logps),
                 advantages: &advantages,
                 weights: &weights,
@@ -100,7 +103,7 @@ fn a_sequence_has_the_same_bits_alone_and_packed() {
         "<user>999+111=?<assistant><answer>1110</answer><eos>",
     ];
     let tokens: Vec<Vec<u32>> = texts.iter().map(|text| prompt(0, text, &model).tokens.clone()).collect();
-    let sequences: Vec<Sequence<'_>> = tokens.iter().map(|tokens| Sequence { tokens, from: 2 }).collect();
+    let sequences: Vec<Sequence<'_>> = tokens.iter().map(|tokens| Sequence::new(tokens, 2)).collect();
     for walk in [Walk::Learn, Walk::Frozen] {
         let packed = model.logprobs(&sequences, 0.8, walk).unwrap();
         let (mut logps, mut entropy) = (Vec::new(), Vec::new());
@@ -120,7 +123,7 @@ fn judging_in_passes_gives_the_numbers_of_one_pass() {
     let model = quickstart(5);
     let row = |i: usize| -> Vec<u32> { (0..40 + i % 90).map(|t| 2 + ((t * 7 + i * 3) % 20) as u32).collect() };
     let rows: Vec<Vec<u32>> = (0..60).map(row).collect();
-    let sequences: Vec<Sequence<'_>> = rows.iter().map(|tokens| Sequence { tokens, from: 5 }).collect();
+    let sequences: Vec<Sequence<'_>> = rows.iter().map(|tokens| Sequence::new(tokens, 5)).collect();
     let [frozen, learned] = [Walk::Frozen, Walk::Learn].map(|walk| model.logprobs(&sequences, 1.0, walk).unwrap());
     assert!(rows.concat().len() > 4000, "there are several passes");
     assert_eq!(values(&frozen.values), values(&learned.values));
@@ -133,7 +136,7 @@ fn a_reference_keeps_its_weights_until_it_takes_them_over() {
     let model = quickstart(5);
     let copy = model.frozen_copy().unwrap();
     let tokens = prompt(0, "<user>1+2=?<assistant><answer>3</answer><eos>", &model).tokens.clone();
-    let sequences = [Sequence { tokens: &tokens, from: 7 }];
+    let sequences = [Sequence::new(&tokens, 7)];
     let logps = |model: &Model| values(&model.logprobs(&sequences, 1.0, Walk::Frozen).unwrap().values);
     let before = logps(&model);
     assert_eq!(logps(&copy), before);
@@ -143,6 +146,13 @@ fn a_reference_keeps_its_weights_until_it_takes_them_over() {
     model.bump_version();
     assert_ne!(logps(&model), before);
     assert_eq!((logps(&copy), copy.version()), (before, 0));
+    let old: Vec<Vec<f32>> = copy.weights().iter().map(|(_, param)| values(&param.value())).collect();
+    copy.average_with(&model, 0.75).unwrap();
+    for (((_, found), old), (_, new)) in copy.weights().iter().zip(&old).zip(model.weights()) {
+        for ((found, old), new) in values(&found.value()).iter().zip(old).zip(values(&new.value())) {
+            assert!((found - (0.75 * old + 0.25 * new)).abs() <= 1e-6 * new.abs(), "{found} of {old} and {new}");
+        }
+    }
     copy.copy_from(&model).unwrap();
     assert_eq!((logps(&copy), copy.version()), (logps(&model), 1));
     assert!(copy.logprobs(&sequences, 1.0, Walk::Learn).unwrap().values.sum_all().unwrap().backward().is_ok());

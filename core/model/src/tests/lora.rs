@@ -60,7 +60,7 @@ fn rows() -> Vec<Vec<u32>> {
 
 fn logps(model: &Model, walk: Walk) -> Vec<f32> {
     let rows = rows();
-    let sequences: Vec<Sequence<'_>> = rows.iter().map(|tokens| Sequence { tokens, from: 2 }).collect();
+    let sequences: Vec<Sequence<'_>> = rows.iter().map(|tokens| Sequence::new(tokens, 2)).collect();
     values(&model.logprobs(&sequences, 1.0, walk).unwrap().values)
 }
 
@@ -73,7 +73,7 @@ fn gradients(model: &Model, passes: &[usize], recompute: bool) -> Vec<Vec<u32>> 
     for &count in passes {
         let (pass, others) = rest.split_at(count);
         rest = others;
-        let sequences: Vec<Sequence<'_>> = pass.iter().map(|tokens| Sequence { tokens, from: 2 }).collect();
+        let sequences: Vec<Sequence<'_>> = pass.iter().map(|tokens| Sequence::new(tokens, 2)).collect();
         let walk = model.learn(&sequences, 1.0, Learning { recompute, balance: None }).unwrap();
         // A target's slope is the same in whatever pass it comes.
         let slopes = targets.by_ref().take(walk.values.elem_count()).map(|i| (i % 7) as f64 - 2.5).collect();

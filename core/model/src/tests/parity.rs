@@ -111,7 +111,7 @@ fn check_constants(model: &Model, numbers: &Numbers, meta: &Value) {
 /// Log-probabilities, the loss, and the gradient of every tensor of the checkpoint.
 pub(super) fn check_gradients(model: &Model, numbers: &Numbers, meta: &Value, further: f64) {
     let rows = numbers.rows();
-    let sequences: Vec<Sequence<'_>> = rows.iter().map(|tokens| Sequence { tokens, from: 1 }).collect();
+    let sequences: Vec<Sequence<'_>> = rows.iter().map(|tokens| Sequence::new(tokens, 1)).collect();
     let walk = model.logprobs(&sequences, 1.0, Walk::Learn).unwrap();
     let valid = numbers.get("token_valid").1;
     let all = numbers.get("token_logprobs").1;
@@ -251,7 +251,7 @@ fn the_bias_moves_towards_experts_with_less_than_their_share() {
     // The rows' own load is what the learning walk reports, less that of each row's last token.
     let numbers = Numbers::read(&folder.join("reference.safetensors"));
     let rows = numbers.rows();
-    let sequences: Vec<Sequence<'_>> = rows.iter().map(|tokens| Sequence { tokens, from: 1 }).collect();
+    let sequences: Vec<Sequence<'_>> = rows.iter().map(|tokens| Sequence::new(tokens, 1)).collect();
     let walk = model.logprobs(&sequences, 1.0, Walk::Frozen).unwrap();
     assert_eq!(walk.expert_load.len(), 2);
     assert_eq!(walk.expert_load[0].iter().sum::<usize>(), 2 * 30);

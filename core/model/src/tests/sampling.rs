@@ -45,7 +45,7 @@ pub(super) fn assert_one_mind(model: &Model, requests: &[Request], settings: &Se
             recorded.extend_from_slice(&completion.logprobs);
         }
     }
-    let sequences: Vec<Sequence<'_>> = rows.iter().map(|(tokens, from)| Sequence { tokens, from: *from }).collect();
+    let sequences: Vec<Sequence<'_>> = rows.iter().map(|(tokens, from)| Sequence::new(tokens, *from)).collect();
     let walk = model.logprobs(&sequences, settings.temperature, Walk::Learn).unwrap();
     let learned = values(&walk.values);
     assert_eq!(learned.len(), recorded.len());
@@ -295,7 +295,7 @@ fn requests_that_cannot_be_met_are_refused_in_words() {
     check(vec![9], Settings { stop: vec!["a".into(), String::new()], ..settings(1) }, "a stop string is empty");
     check(vec![9], Settings { max_tokens: 0, ..settings(1) }, "max_tokens");
     let bad = |tokens: &[u32], from: usize, expected: &str| {
-        let error = model.logprobs(&[Sequence { tokens, from }], 1.0, Walk::Learn).err().unwrap().to_string();
+        let error = model.logprobs(&[Sequence::new(tokens, from)], 1.0, Walk::Learn).err().unwrap().to_string();
         assert!(error.contains(expected), "{error}");
     };
     bad(&[9; 300], 1, "sequence 0 has 300 tokens");

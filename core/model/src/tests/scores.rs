@@ -139,7 +139,7 @@ fn a_model_is_asked_only_for_what_it_gives() {
         assert!(message.contains(expected), "{message}");
     };
     refused(language.scores(&[&[1, 2]]).map(drop), "no score head");
-    let sequences = [Sequence { tokens: &[1, 2, 3], from: 1 }];
+    let sequences = [Sequence::new(&[1, 2, 3], 1)];
     refused(judge.logprobs(&sequences, 1.0, Walk::Frozen).map(drop), "a reward model");
     refused(judge.scores(&[&[1], &[]]).map(drop), "sequence 1 has no tokens");
     refused(judge.scores(&[&[99]]).map(drop), "token 99");

@@ -7,6 +7,7 @@ mod document;
 mod judges;
 mod learning;
 mod manifest;
+mod policy;
 mod stages;
 
 pub(crate) use document::{PHASE, PIPELINE, RECIPE};

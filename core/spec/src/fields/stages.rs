@@ -1,7 +1,8 @@
 //! The tables of the stages.
 
 use super::judges::{JUDGE, PAIRS, REWRITE};
-use super::learning::{GRPO, SFT, TRAIN_JUDGE};
+use super::learning::{SFT, TRAIN_JUDGE};
+use super::policy::GRPO;
 use super::{Bounds, COUNT, Choice, Field, Fields, Kind, ROWS, Rule, choice, default, optional, required};
 use crate::types::Edge;
 

@@ -1,9 +1,8 @@
-//! What learning needs: one model that learns, weights that stay while it samples, groups, minibatches, reference
-//! models, files of its own.
+//! What learning needs: one model that learns, weights that stay while it samples, minibatches, files of its own.
 
 use base::Diagnostic;
 
-use super::{Dag, Stage, graph};
+use super::{Dag, Stage, graph, policy};
 use crate::suggest::nearest;
 
 pub(super) fn check(dag: &Dag<'_>, findings: &mut Vec<Diagnostic>) {
@@ -17,8 +16,8 @@ pub(super) fn check(dag: &Dag<'_>, findings: &mut Vec<Diagnostic>) {
             minibatches(dag, stage, findings);
         }
         if stage.is("grpo") {
-            groups(dag, stage, findings);
-            reference(stage, findings);
+            writer(dag, stage, findings);
+            policy::check(dag, stage, findings);
         }
         if stage.is("reward") {
             weights(stage, findings);
@@ -123,8 +122,8 @@ fn minibatches(dag: &Dag<'_>, stage: &Stage<'_>, findings: &mut Vec<Diagnostic>)
     }
 }
 
-/// Advantages compare the completions of a group, and ratios are taken against the weights that sampled.
-fn groups(dag: &Dag<'_>, stage: &Stage<'_>, findings: &mut Vec<Diagnostic>) {
+/// Ratios are taken against the weights that sampled.
+fn writer(dag: &Dag<'_>, stage: &Stage<'_>, findings: &mut Vec<Diagnostic>) {
     let upstream = dag.upstream(stage.name);
     if let Some(rewrite) = upstream.iter().find(|stage| stage.is("rewrite")) {
         let message = format!("stage `{}` learns from what `{}` wrote anew", stage.name, rewrite.name);
@@ -133,14 +132,6 @@ fn groups(dag: &Dag<'_>, stage: &Stage<'_>, findings: &mut Vec<Diagnostic>) {
         return;
     }
     let Some(sample) = upstream.iter().find(|stage| stage.is("sample")) else { return };
-    if let Some(size) = sample.node.get("group_size")
-        && size.as_integer() == Some(1)
-    {
-        let message = format!("stage `{}` compares the completions of a group, but a group has only one", stage.name);
-        let error = Diagnostic::error("group-size", message).at(size.span.clone(), "has nothing to compare with");
-        let error = error.label(stage.key.clone(), "learns from differences within a group");
-        findings.push(error.help("at least 2; 8 to 16 are usual"));
-    }
     if let (Some(learns), Some(samples)) = (stage.node.get("model"), sample.node.get("model"))
         && let (Some(learner), Some(sampler)) = (learns.as_text(), samples.as_text())
         && learner != sampler
@@ -150,18 +141,6 @@ fn groups(dag: &Dag<'_>, stage: &Stage<'_>, findings: &mut Vec<Diagnostic>) {
         let error = Diagnostic::error("other-model", message).at(learns.span.clone(), "learns");
         let error = error.label(samples.span.clone(), "writes");
         findings.push(error.help("grpo learns from its own model's completions; an sft stage learns from another's"));
-    }
-}
-
-fn reference(stage: &Stage<'_>, findings: &mut Vec<Diagnostic>) {
-    let Some(kl) = stage.node.get("kl") else { return };
-    let (Some(learner), Some(model)) = (stage.node.text("model"), kl.get("model")) else { return };
-    let Some(name) = model.as_text().filter(|name| *name != learner) else { return };
-    if let Some(key) = kl.key_span("refresh_every") {
-        let message = format!("the reference `{name}` can't be refreshed from `{learner}`");
-        let error = Diagnostic::error("kl-refresh", message).at(key.clone(), "refreshes another model");
-        let error = error.label(model.span.clone(), format!("is not `{learner}`, which learns"));
-        findings.push(error.help(format!("remove `refresh_every`, or take `{learner}` as the reference")));
     }
 }
 

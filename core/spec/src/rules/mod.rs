@@ -9,6 +9,7 @@ mod graph;
 mod judges;
 mod learning;
 pub(crate) mod names;
+mod policy;
 mod rounds;
 mod sources;
 

@@ -10,11 +10,13 @@ use serde::Serialize;
 mod config;
 mod judges;
 mod manifest;
+mod policy;
 mod stages;
 
 pub use config::PluginConfig;
 pub use judges::*;
 pub use manifest::*;
+pub use policy::*;
 pub use stages::*;
 
 /// A file that `pipeline run` takes.

@@ -6,7 +6,7 @@ use base::Span;
 use indexmap::IndexMap;
 use serde::Serialize;
 
-use super::{Judge, Pairs, PluginConfig, Rewrite, TrainJudge};
+use super::{Grpo, Judge, Pairs, PluginConfig, Rewrite, TrainJudge};
 
 /// `[stages.NAME]`.
 #[derive(Clone, Debug, Serialize)]
@@ -386,61 +386,6 @@ pub struct Learning {
 pub struct Sft {
     /// What it shares with other learning stages.
     pub learning: Learning,
-}
-
-/// `type = "grpo"` (DeepSeekMath, arXiv 2402.03300, section 4.1).
-#[derive(Clone, Debug, Serialize)]
-pub struct Grpo {
-    /// What it shares with other learning stages.
-    pub learning: Learning,
-    /// How far the ratio may move.
-    pub clip: Clip,
-    /// The penalty for leaving a reference model; `None`: none.
-    pub kl: Option<Kl>,
-    /// Divides the centred rewards of a group.
-    pub advantage: AdvantageScale,
-    /// How token losses become one number.
-    pub loss: LossMean,
-}
-
-/// `clip = { low, high }`: the ratio is held in `[1 - low, 1 + high]`. Default 0.2 and 0.2.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Clip {
-    /// Below 1.
-    pub low: f64,
-    /// Above 1.
-    pub high: f64,
-}
-
-/// `kl = { coefficient, refresh_every }` or `kl = { coefficient, model }`.
-#[derive(Clone, Debug, Serialize)]
-pub struct Kl {
-    /// The factor of the k3 estimate.
-    pub coefficient: f64,
-    /// The frozen model; the learning model's own start if it is the learning model.
-    pub model: String,
-    /// Steps after which the reference is replaced by the policy; `None`: never.
-    pub refresh_every: Option<u64>,
-}
-
-/// What divides centred rewards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AdvantageScale {
-    /// The standard deviation of the group (ddof 1) plus 1e-4.
-    Group,
-    /// Nothing (Dr. GRPO, arXiv 2503.20783).
-    None,
-}
-
-/// How token losses become one number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LossMean {
-    /// The mean over sequences of the mean over tokens (GRPO's paper).
-    SequenceMean,
-    /// The mean over all tokens of the minibatch (DAPO, arXiv 2503.14476).
-    TokenMean,
 }
 
 /// `type = "collect"`.

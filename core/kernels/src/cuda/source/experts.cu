@@ -23,9 +23,9 @@ __device__ inline void warp_best(int &order, u32 &index) {
 
 // A warp a token. Shared: the ranked affinities of all experts, the ranks of groups, the chosen. Affinities are kept for
 // the gradient. The choice is made as on the CPU: groups by their best (of sigmoids: the sum of the two best), then as many
-// passes as experts are chosen, and the chosen ascend.
+// passes as experts are chosen, and the chosen ascend. A replayed choice is taken as it is.
 KERNEL route(
-    const float *logits, const float *bias, float *affinities, u32 *chosen, float *weights,
+    const float *logits, const float *bias, const u32 *replayed, float *affinities, u32 *chosen, float *weights,
     u32 experts, u32 k, u32 groups, u32 groups_kept, u32 sigmoids, u32 normalize, float scale
 ) {
     extern __shared__ float shared[];
@@ -75,7 +75,7 @@ KERNEL route(
         }
         __syncwarp();
     }
-    for (u32 place = 0; place < k; place++) {
+    for (u32 place = 0; place < k && !replayed; place++) {
         int best = LEAST;
         u32 index = NONE;
         for (u32 e = lane; e < experts; e += 32) {
@@ -92,7 +92,8 @@ KERNEL route(
         __syncwarp();
     }
     if (lane == 0) {
-        for (u32 i = 1; i < k; i++) {
+        for (u32 i = 0; i < k && replayed; i++) picks[i] = replayed[(u64)blockIdx.x * k + i];
+        for (u32 i = 1; i < k && !replayed; i++) {
             u32 expert = picks[i], j = i;
             for (; j > 0 && picks[j - 1] > expert; j--) picks[j] = picks[j - 1];
             picks[j] = expert;
