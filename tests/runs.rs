@@ -353,7 +353,9 @@ at_most = 0
 "#;
     folder.write("one.toml", text);
     folder.write("both.toml", recipe);
-    folder.run(["run", "both.toml"]).expect(0, &["gate passed: undecided/accuracy of two over undecided/accuracy of one: 0.0000"]);
+    folder
+        .run(["run", "both.toml"])
+        .expect(0, &["gate passed: undecided/accuracy of two over undecided/accuracy of one: 0.0000"]);
     folder.write("both.toml", recipe.replace("at_most = 0\n", "").replace("at_least = 0", "at_least = 1"));
     folder.run(["run", "both.toml"]).expect(1, &["error: 1 of 1 gate was missed"]);
     folder.run(["resume", "both.toml"]).expect(1, &["error: 1 of 1 gate was missed"]);

@@ -213,7 +213,7 @@ pub(crate) fn truth(label: &str) -> Option<bool> {
 enum Prompts<'a> {
     Column(&'a str),
     /// The template, and the columns that it names.
-    Template(ChatTemplate, Vec<String>),
+    Template(Box<ChatTemplate>, Vec<String>),
 }
 
 impl<'a> Prompts<'a> {
@@ -224,7 +224,7 @@ impl<'a> Prompts<'a> {
         let wrong = |error| format!("`prompt_template` can't be used: {error}");
         let template = ChatTemplate::new(&columns.prompt).map_err(wrong)?;
         let columns = template.variables().map_err(wrong)?.into_iter().collect();
-        Ok(Self::Template(template, columns))
+        Ok(Self::Template(Box::new(template), columns))
     }
 
     /// The conversation that a row begins.

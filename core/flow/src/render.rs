@@ -114,7 +114,8 @@ impl Renderer {
         if tokens.len() < 2 {
             return Err(Error::Finding(format!("row {id} of `{source}` is an empty text")));
         }
-        let learned = vec![1..tokens.len()];
+        let all = 1..tokens.len();
+        let learned = vec![all];
         let (messages, reference, response, fields) = (row.prompt, row.reference, None, row.fields);
         Ok(Arc::new(Prompt { id, source, messages, text, tokens, reference, response, learned, fields }))
     }

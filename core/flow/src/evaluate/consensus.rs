@@ -124,8 +124,11 @@ mod tests {
         words.split_whitespace().map(ballot).collect()
     }
 
+    /// A reference, and the answers that were held against it.
+    type Call = (usize, Vec<usize>);
+
     /// The classes by completion, the majority, and the calls. Wrong answers are equal if they have the same first letter.
-    fn vote(words: &str) -> (String, Option<usize>, Vec<(usize, Vec<usize>)>) {
+    fn vote(words: &str) -> (String, Option<usize>, Vec<Call>) {
         let ballots = ballots(words);
         let calls = RefCell::new(Vec::new());
         let letter = |number: usize| ballots[number].answer.unwrap().chars().next();

@@ -341,14 +341,17 @@ impl GrpoStage {
     }
 }
 
-/// What a model says of the items that `pick` accepts, without a graph: log-probabilities and entropies of each.
+/// An item's number, and what a model says of its completion: log-probabilities and entropies.
+type Walked = (usize, Vec<f32>, Vec<f32>);
+
+/// What a model says of the items that `pick` accepts, without a graph.
 fn walk<'i, 'c>(
     model: &Model,
     items: &'i [Item<'c>],
     pick: impl Fn(&Item<'c>) -> bool,
     sequence: impl Fn(&'i Item<'c>) -> Sequence<'i>,
     temperature: f64,
-) -> Result<Vec<(usize, Vec<f32>, Vec<f32>)>, Error> {
+) -> Result<Vec<Walked>, Error> {
     let picked: Vec<usize> = (0..items.len()).filter(|&i| pick(&items[i])).collect();
     if picked.is_empty() {
         return Ok(Vec::new());
