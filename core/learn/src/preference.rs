@@ -5,8 +5,8 @@
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 
-/// What a preference loss found about its terms: sums over them.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+/// What a preference loss found about its terms: sums over them, and the bounds of their scores.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PreferenceStats {
     /// Terms: pairs, or labelled scores.
     pub count: usize,
@@ -19,6 +19,17 @@ pub struct PreferenceStats {
     pub margin: f64,
     /// All scores, for their mean.
     pub scores: f64,
+    /// The lowest score; infinite without a term.
+    pub lowest: f64,
+    /// The highest score; minus infinity without a term.
+    pub highest: f64,
+}
+
+impl Default for PreferenceStats {
+    fn default() -> Self {
+        let (lowest, highest) = (f64::INFINITY, f64::NEG_INFINITY);
+        Self { count: 0, loss: 0.0, right: 0, margin: 0.0, scores: 0.0, lowest, highest }
+    }
 }
 
 impl PreferenceStats {
@@ -29,6 +40,19 @@ impl PreferenceStats {
         self.right += other.right;
         self.margin += other.margin;
         self.scores += other.scores;
+        self.lowest = self.lowest.min(other.lowest);
+        self.highest = self.highest.max(other.highest);
+    }
+
+    /// Adds a term with its scores.
+    fn term(&mut self, loss: f64, margin: f64, scores: &[f64]) {
+        self.count += 1;
+        self.loss += loss;
+        self.right += usize::from(margin > 0.0);
+        self.margin += margin;
+        self.scores += scores.iter().sum::<f64>();
+        self.lowest = scores.iter().copied().fold(self.lowest, f64::min);
+        self.highest = scores.iter().copied().fold(self.highest, f64::max);
     }
 }
 
@@ -54,13 +78,7 @@ pub fn bradley_terry_loss(scores: &Tensor, weight: f64) -> Result<(Tensor, Prefe
         let margin = chosen - rejected;
         let (loss, slope) = negative_log_sigmoid(margin);
         gradient.extend([weight * slope, -weight * slope]);
-        stats.add(&PreferenceStats {
-            count: 1,
-            loss,
-            right: usize::from(margin > 0.0),
-            margin,
-            scores: chosen + rejected,
-        });
+        stats.term(loss, margin, &[chosen, rejected]);
     }
     Ok((attach(scores, weight * stats.loss, gradient)?, stats))
 }
@@ -86,7 +104,7 @@ pub fn binary_loss(scores: &Tensor, labels: &[bool], weight: f64) -> Result<(Ten
         let margin = sign * score;
         let (loss, slope) = negative_log_sigmoid(margin);
         gradient.push(weight * sign * slope);
-        stats.add(&PreferenceStats { count: 1, loss, right: usize::from(margin > 0.0), margin, scores: score });
+        stats.term(loss, margin, &[score]);
     }
     Ok((attach(scores, weight * stats.loss, gradient)?, stats))
 }
@@ -151,6 +169,7 @@ mod tests {
             assert!(close(pair[0], -pull) && close(pair[1], pull), "{pair:?} instead of {pull}");
         }
         assert_eq!((stats.count, stats.right, stats.margin, stats.scores), (3, 1, 1.0, 8.0));
+        assert_eq!((stats.lowest, stats.highest), (0.0, 3.0));
 
         let (loss, gradient, stats) =
             differentiated(&[2.0, -1.0, 0.0], |scores| binary_loss(scores, &[true, true, false], 0.5));

@@ -55,7 +55,7 @@ pub(crate) struct Ruling<'a> {
 /// What was found about the completions, or the pairs, of a step.
 #[derive(Default)]
 pub(crate) struct Tally {
-    pub decided: u64,
+    decided: u64,
     pub undecided: u64,
     /// The first group with an undecided completion, and why it is.
     first: Option<(usize, String)>,

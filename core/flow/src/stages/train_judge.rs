@@ -49,7 +49,7 @@ impl TrainJudgeStage {
         }
     }
 
-    /// One optimiser step; what was found about its terms, and the norm of its gradient and more.
+    /// One optimiser step; adds what it measured to `totals`.
     fn minibatch(&self, step: u64, examples: &[&Example], totals: &mut Totals) -> Result<(), Error> {
         let sequences: usize = examples.iter().map(|example| example.sequences().len()).sum();
         let tokens = |example: &&Example| example.sequences().iter().map(Vec::len).sum();
@@ -122,7 +122,9 @@ impl Work for TrainJudgeStage {
             ("loss".to_owned(), stats.loss / count),
             ("accuracy".to_owned(), stats.right as f64 / count),
             ("margin".to_owned(), stats.margin / count),
+            ("min_reward".to_owned(), stats.lowest),
             ("mean_reward".to_owned(), stats.scores / sequences as f64),
+            ("max_reward".to_owned(), stats.highest),
             ("grad_norm".to_owned(), grad_norm / updates),
             ("learning_rate".to_owned(), self.learner.learning_rate(step)),
             ("max_vio/mean".to_owned(), violation / updates),

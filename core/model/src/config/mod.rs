@@ -278,7 +278,9 @@ impl Config {
         format!("{:#}\n", Value::Object(json))
     }
 
-    /// The same model with the head of a reward model, as transformers names it.
+    /// The same model with the head of a reward model, as transformers names it. Without a padding token of its own it gets
+    /// the token that ends a sequence, as TRL gives it: in batches of transformers the score is then read at the same token as
+    /// here.
     #[must_use]
     pub(crate) fn with_score(mut self) -> Self {
         let capital =
@@ -287,6 +289,10 @@ impl Config {
         self.json.insert("architectures".into(), json!([format!("{family}{CLASSIFIES}")]));
         self.json.insert("id2label".into(), json!({ "0": "LABEL_0" }));
         self.json.insert("label2id".into(), json!({ "LABEL_0": 0 }));
+        if let (None, Some(end)) = (self.pad, self.eos.first()) {
+            self.json.insert("pad_token_id".into(), json!(end));
+            self.pad = Some(*end);
+        }
         self.head = Head::Score;
         self
     }

@@ -129,6 +129,22 @@ fn a_language_model_gets_a_head_once_and_keeps_its_body() {
 }
 
 #[test]
+fn a_head_without_a_padding_token_is_read_before_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    quickstart(5).save(folder.path()).unwrap();
+    let load = || Model::load_with_score(folder.path(), RngKey::new(1, "judge"), &Device::Cpu, DType::F32).unwrap();
+    let (with, ended) = (load(), [7, 8, 9, 1]);
+    assert_eq!(with.config.pad, Some(0));
+    assert_ne!(with.scores(&[&ended]).unwrap(), with.scores(&[&ended[..3]]).unwrap());
+    change(folder.path(), |config| drop(config.as_object_mut().unwrap().remove("pad_token_id")));
+    let without = load();
+    assert_eq!(without.config.pad, Some(1), "the end of a sequence");
+    assert_eq!(without.scores(&[&ended]).unwrap(), without.scores(&[&ended[..3]]).unwrap());
+    without.save(folder.path()).unwrap();
+    assert_eq!(Model::load(folder.path(), &Device::Cpu, DType::F32).unwrap().config.pad, Some(1));
+}
+
+#[test]
 fn a_model_is_asked_only_for_what_it_gives() {
     let folder = tempfile::tempdir().unwrap();
     let language = quickstart(5);
