@@ -5,18 +5,18 @@
 
 #![allow(clippy::unwrap_used, missing_docs, dead_code, reason = "a benchmark")]
 
-#[path = "../tests/common/mod.rs"]
-mod common;
 #[path = "../../../plugins/number/src/extract.rs"]
 mod extract;
 #[path = "../../../plugins/number/src/rational.rs"]
 mod rational;
+#[path = "../tests/common/mod.rs"]
+mod rig;
 
 use base::{Finding, Group, Verdict};
-use common::{Rig, ctx, group};
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use extract::Way;
+use rig::{Rig, ctx, group};
 use serde_json::json;
 
 fn main() {

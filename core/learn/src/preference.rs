@@ -183,7 +183,8 @@ mod tests {
     fn gradients_are_those_of_finite_differences() {
         let scores = [0.3, -1.2, 4.0, 3.5, -2.5, 0.1];
         let labels = [true, false, false, true, true, false];
-        let losses: [&dyn Fn(&Tensor) -> Result<(Tensor, PreferenceStats)>; 2] =
+        type Loss<'a> = &'a dyn Fn(&Tensor) -> Result<(Tensor, PreferenceStats)>;
+        let losses: [Loss<'_>; 2] =
             [&|scores| bradley_terry_loss(scores, 0.25), &|scores| binary_loss(scores, &labels, 0.25)];
         for loss in losses {
             let (_, gradient, _) = differentiated(&scores, loss);

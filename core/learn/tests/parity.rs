@@ -1,4 +1,5 @@
 //! The arithmetic held against PyTorch's, transformers' and TRL's numbers (`tests/parity`, with how they were made).
+#![allow(clippy::unwrap_used, clippy::single_range_in_vec_init, reason = "helpers of tests; one sequence is a range")]
 
 use std::collections::HashMap;
 use std::fs;
