@@ -259,6 +259,40 @@ path = "rewritten.jsonl"
         .expect(1, &["the question of `rewrite` can't be asked", "does not name `response`"]);
 }
 
+#[test]
+fn a_student_comes_nearer_to_its_teacher_on_its_own_samples() {
+    let quickstart = root().join("pipelines/quickstart");
+    let folder = folder("");
+    let text = pipeline(NUMBER);
+    let head = &text[..text.find("[plugins.judge]").expect("it has a plugin")];
+    let (_, init) = head.split_once("[models.policy]").expect("it has a model");
+    let sampled =
+        &text[text.find("[stages.rows]").expect("it has rows")..text.find("[stages.accuracy]").expect("it judges")];
+    let distil = r#"[stages.learn]
+type = "distil"
+inputs = ["sample"]
+model = "policy"
+teacher = "teacher"
+optimizer = { learning_rate = 3e-3 }
+"#;
+    let file = format!("{head}[models.teacher]{init}{sampled}{distil}").replace("steps = 2", "steps = 30");
+    folder.write("file.toml", &file);
+    folder.run(["run", "file.toml"]).expect(0, &["loss"]);
+    let metrics = lines(&folder.path("runs/small/0001/metrics.jsonl"));
+    let divergence: Vec<f64> = metrics.iter().map(|line| line["reverse_kl"].as_f64().expect("it is logged")).collect();
+    let (first, last) = (divergence[..5].iter().sum::<f64>(), divergence[25..].iter().sum::<f64>());
+    assert!(last < 0.7 * first, "{divergence:?}");
+
+    let other = fs::read_to_string(quickstart.join("tokenizer.json")).expect("it is there").replace("\"+\"", "\"#\"");
+    let other = folder.write("other.json", other);
+    let tokenizer = format!("tokenizer = {:?}", quickstart.join("tokenizer.json"));
+    let (own, teacher) = file.split_once("[models.teacher]").expect("it has a teacher");
+    let teacher = teacher.replacen(&tokenizer, &format!("tokenizer = {other:?}"), 1);
+    folder.write("file.toml", format!("{own}[models.teacher]{teacher}"));
+    let why = ["have different vocabularies", "is \"#\", and \"+\" to its student"];
+    folder.run(["run", "file.toml"]).expect(1, &why);
+}
+
 /// A pipeline that imitates rows.jsonl, whose first column is named by `key`.
 fn imitation(key: &str) -> String {
     let text = pipeline(NUMBER);

@@ -179,7 +179,7 @@ fn check_stage(
                 findings.push(finding.help("leave it out: every token of a dense model takes the same way"));
             }
         }
-        StageKind::Sample(_) | StageKind::Sft(_) | StageKind::TrainJudge(_) => {}
+        StageKind::Sample(_) | StageKind::Sft(_) | StageKind::TrainJudge(_) | StageKind::Distil(_) => {}
     }
 }
 

@@ -97,6 +97,7 @@ fn needs(pipeline: &Pipeline, name: &str, config: &Config) -> Result<Needs, mode
             }
             StageKind::Sft(sft) => &sft.learning,
             StageKind::TrainJudge(train) => &train.learning,
+            StageKind::Distil(distil) => &distil.learning,
             StageKind::Grpo(grpo) => {
                 if !adapted && grpo.kl.as_ref().is_some_and(|kl| kl.model == name) {
                     needs.held += weights.to_sample();

@@ -168,6 +168,7 @@ pub(crate) fn learning(kind: &StageKind) -> Option<&spec::Learning> {
         StageKind::Sft(sft) => Some(&sft.learning),
         StageKind::Grpo(grpo) => Some(&grpo.learning),
         StageKind::TrainJudge(train) => Some(&train.learning),
+        StageKind::Distil(distil) => Some(&distil.learning),
         _ => None,
     }
 }

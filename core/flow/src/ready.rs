@@ -26,6 +26,7 @@ use crate::plugins::Plugins;
 use crate::render::{Renderer, fits};
 use crate::stages::ask::{self, Asker, Writer};
 use crate::stages::collect::CollectStage;
+use crate::stages::distil::DistilStage;
 use crate::stages::filter::FilterStage;
 use crate::stages::grpo::{GrpoStage, Reference};
 use crate::stages::judge::{By, JudgeStage};
@@ -195,6 +196,7 @@ impl Builder<'_, '_> {
             }
             StageKind::Sft(sft) => Box::new(SftStage { learner: self.learner(name, &sft.learning)?, key }),
             StageKind::Grpo(grpo) => Box::new(self.grpo(name, key, grpo)?),
+            StageKind::Distil(distil) => Box::new(self.distil(name, key, distil)?),
             StageKind::TrainJudge(train) => {
                 Box::new(TrainJudgeStage { learner: self.learner(name, &train.learning)?, key })
             }
@@ -349,6 +351,21 @@ impl Builder<'_, '_> {
 
     fn learner(&self, name: &str, learning: &spec::Learning) -> Result<Learner, Error> {
         Learner::new(name, self.model(&learning.model)?, learning, self.pipeline.run.steps)
+    }
+
+    fn distil(&self, name: &str, key: RngKey, distil: &spec::Distil) -> Result<DistilStage, Error> {
+        let (student, teacher) = (self.model(&distil.learning.model)?, self.model(&distil.teacher)?);
+        if let Err(problem) = teacher.tokenizer.same_vocabulary(&student.tokenizer) {
+            let (student, teacher) = (&distil.learning.model, &distil.teacher);
+            let message = format!("the teacher `{teacher}` and its student `{student}` have different vocabularies");
+            let finding = Diagnostic::error("vocabulary", message).at(distil.span.clone(), problem);
+            let help = "take a teacher of the same tokenizer, or let an sft stage imitate its texts";
+            return Err(Error::Environment(vec![finding.help(help)]));
+        }
+        let sample = self.plan.sample_before(name);
+        let (_, sample) = sample.ok_or_else(|| Error::Defect(format!("no sample stage comes before `{name}`")))?;
+        let learner = self.learner(name, &distil.learning)?;
+        Ok(DistilStage { learner, teacher, key, temperature: sample.temperature.clone() })
     }
 
     fn grpo(&self, name: &str, key: RngKey, grpo: &spec::Grpo) -> Result<GrpoStage, Error> {

@@ -104,6 +104,25 @@ impl Tokenizer {
         self.inner.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1)
     }
 
+    /// Whether each id is the same token in another vocabulary.
+    ///
+    /// # Errors
+    /// It is not: how, in words that go on from the name of this one.
+    pub fn same_vocabulary(&self, other: &Self) -> std::result::Result<(), String> {
+        let (own, theirs) = (self.vocab_size(), other.vocab_size());
+        if own != theirs {
+            return Err(format!("has {own} tokens, and its student {theirs}"));
+        }
+        let token = |of: &Self, id: u32| of.inner.id_to_token(id);
+        match (0..own as u32).find(|&id| token(self, id) != token(other, id)) {
+            Some(id) => {
+                let name = |of: &Self| token(of, id).map_or("nothing".to_owned(), |token| format!("{token:?}"));
+                Err(format!("token {id} is {}, and {} to its student", name(self), name(other)))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// The id of a token by its exact text.
     pub fn token_id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)

@@ -15,10 +15,10 @@ use crate::files::SET;
 use crate::presets;
 use crate::tree::{Entry, Node, Table, Value, parse_value};
 use crate::types::{
-    Checkpoints, Collect, Columns, Condition, Dataset, Device, DropRule, Dtype, EarlyStop, Evaluation, Feed, Filter,
-    Gate, Generate, Learning, LearningRate, Lora, Model, ModelSource, Moment, OnUndecided, Optimizer, Order, Origin,
-    Over, Pipeline, Plugin, PluginConfig, PluginSource, Questions, Rating, Refill, Reward, RewardRule, Run, Sample,
-    Sampling, Schedule, Sft, Shape, Source, Stage, StageKind, StopToken, TrainJudge, Verify,
+    Checkpoints, Collect, Columns, Condition, Dataset, Device, Distil, DropRule, Dtype, EarlyStop, Evaluation, Feed,
+    Filter, Gate, Generate, Learning, LearningRate, Lora, Model, ModelSource, Moment, OnUndecided, Optimizer, Order,
+    Origin, Over, Pipeline, Plugin, PluginConfig, PluginSource, Questions, Rating, Refill, Reward, RewardRule, Run,
+    Sample, Sampling, Schedule, Sft, Shape, Source, Stage, StageKind, StopToken, TrainJudge, Verify,
 };
 
 /// Puts the default of each absent key into a checked document. Default paths are relative to the working folder, as if
@@ -263,6 +263,11 @@ fn stage(entry: &Entry) -> Option<Stage> {
         "train-judge" => StageKind::TrainJudge(TrainJudge { learning: learning(node)? }),
         "sft" => StageKind::Sft(Sft { learning: learning(node)? }),
         "grpo" => StageKind::Grpo(policy::grpo(node)?),
+        "distil" => StageKind::Distil(Distil {
+            learning: learning(node)?,
+            teacher: string(node, "teacher")?,
+            span: node.get("teacher")?.span.clone(),
+        }),
         "rewrite" => StageKind::Rewrite(Box::new(judges::rewrite(node)?)),
         "collect" => StageKind::Collect(Collect { path: node.text("path")?.into() }),
         _ => return None,

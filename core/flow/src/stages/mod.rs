@@ -2,6 +2,7 @@
 
 pub(crate) mod ask;
 pub(crate) mod collect;
+pub(crate) mod distil;
 pub(crate) mod filter;
 pub(crate) mod grpo;
 pub(crate) mod judge;

@@ -40,6 +40,25 @@ pub(super) static SFT: Fields = Fields {
     rules: &[],
 };
 
+pub(super) static DISTIL: Fields = Fields {
+    name: "distil",
+    doc: "On-policy distillation: the student learns, on its own samples, to find likely what its teacher finds likely: the \
+          reverse KL divergence from the teacher (MiniLLM, arXiv 2306.08543; GKD, arXiv 2306.13649).",
+    fields: &[
+        TYPE,
+        INPUTS,
+        MODEL,
+        required("teacher", Kind::Reference("model"), "The teacher, of the same vocabulary. It stands still."),
+        MINIBATCHES,
+        OPTIMIZER,
+        ROUTER_BIAS_STEP,
+        BALANCE_LOSS,
+        TOKENS_PER_PASS,
+        RECOMPUTE,
+    ],
+    rules: &[],
+};
+
 pub(super) static TRAIN_JUDGE: Fields = Fields {
     name: "train-judge",
     doc: "Trains a reward model: on pairs (`columns.chosen` and `rejected`; Bradley-Terry) or on single answers (`columns.label`; \

@@ -1,7 +1,7 @@
 //! The tables of the stages.
 
 use super::judges::{JUDGE, PAIRS, REWRITE};
-use super::learning::{SFT, TRAIN_JUDGE};
+use super::learning::{DISTIL, SFT, TRAIN_JUDGE};
 use super::policy::GRPO;
 use super::{Bounds, COUNT, Choice, Field, Fields, Kind, ROWS, Rule, choice, default, optional, required};
 use crate::types::Edge;
@@ -33,6 +33,7 @@ pub(crate) static STAGES: &[StageType] = &[
     stage("grpo", &GRPO, &[Edge::Rewards], None),
     stage("rewrite", &REWRITE, &[Edge::Verdicts, Edge::Rewards], Some(Edge::Completions)),
     stage("train-judge", &TRAIN_JUDGE, &[Edge::Prompts], None),
+    stage("distil", &DISTIL, &[Edge::Completions, Edge::Verdicts, Edge::Rewards], None),
     stage("collect", &COLLECT, &[Edge::Rewards, Edge::Verdicts, Edge::Pairs], None),
 ];
 

@@ -201,6 +201,6 @@ fn work(dag: &Dag<'_>, findings: &mut Vec<Diagnostic>) {
     if end.is_none() && known && table(dag.root, "evaluations").is_empty() {
         let message = "the pipeline learns nothing, collects nothing and evaluates nothing";
         let error = Diagnostic::error("nothing-to-do", message).at(dag.root.span.clone(), "has no end");
-        findings.push(error.help("add a grpo, sft, train-judge or collect stage, or an evaluation"));
+        findings.push(error.help("add a grpo, sft, distil, train-judge or collect stage, or an evaluation"));
     }
 }

@@ -19,6 +19,10 @@ pub(super) fn check(dag: &Dag<'_>, findings: &mut Vec<Diagnostic>) {
             writer(dag, stage, findings);
             policy::check(dag, stage, findings);
         }
+        if stage.is("distil") {
+            writer(dag, stage, findings);
+            teacher(stage, findings);
+        }
         if stage.is("reward") {
             weights(stage, findings);
         }
@@ -140,7 +144,17 @@ fn writer(dag: &Dag<'_>, stage: &Stage<'_>, findings: &mut Vec<Diagnostic>) {
         let message = format!("stage `{}` trains `{learner}` on what `{sampler}` wrote", stage.name);
         let error = Diagnostic::error("other-model", message).at(learns.span.clone(), "learns");
         let error = error.label(samples.span.clone(), "writes");
-        findings.push(error.help("grpo learns from its own model's completions; an sft stage learns from another's"));
+        findings.push(error.help("it learns from its own model's completions; an sft stage learns from another's"));
+    }
+}
+
+/// A model that taught itself would learn nothing.
+fn teacher(stage: &Stage<'_>, findings: &mut Vec<Diagnostic>) {
+    let (Some(student), Some(teacher)) = (stage.node.get("model"), stage.node.get("teacher")) else { return };
+    if let Some(name) = teacher.as_text().filter(|name| student.as_text() == Some(name)) {
+        let error = Diagnostic::error("own-teacher", format!("`{name}` is its own teacher"));
+        let error = error.at(teacher.span.clone(), "teaches").label(student.span.clone(), "learns");
+        findings.push(error.help("name another model as the teacher"));
     }
 }
 

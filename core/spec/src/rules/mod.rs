@@ -57,7 +57,7 @@ impl Stage<'_> {
 
     /// Whether it trains the model that it names.
     pub(crate) fn learns(&self) -> bool {
-        self.is("sft") || self.is("grpo") || self.is("train-judge")
+        ["sft", "grpo", "distil", "train-judge"].iter().any(|kind| self.is(kind))
     }
 
     /// Whether it gives verdicts on completions.

@@ -46,6 +46,8 @@ pub enum StageKind {
     Grpo(Grpo),
     /// A reward model's training.
     TrainJudge(TrainJudge),
+    /// On-policy distillation.
+    Distil(Distil),
     /// Completions that were kept, in the words of another model.
     Rewrite(Box<Rewrite>),
     /// What was kept, as a dataset.
@@ -386,6 +388,18 @@ pub struct Learning {
 pub struct Sft {
     /// What it shares with other learning stages.
     pub learning: Learning,
+}
+
+/// `type = "distil"`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Distil {
+    /// What it shares with other learning stages; its model is the student.
+    pub learning: Learning,
+    /// The teacher, which stands still.
+    pub teacher: String,
+    /// The place of the teacher's name.
+    #[serde(skip)]
+    pub span: Span,
 }
 
 /// `type = "collect"`.
