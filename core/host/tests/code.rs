@@ -329,6 +329,15 @@ fn no_program_of_javascript_gains_by_aiming_at_the_harness() {
     assert_eq!(verdicts[HOSTILE_JAVASCRIPT.len()..], vec![(1.0, "3 of 3 tests passed".into()); honest.len()]);
 }
 
+#[test]
+fn asynchronous_tests_of_javascript_decide_nothing() {
+    let plugin = code(Runtime::JavaScript, RUNS, &json!({ "language": "javascript" })).unwrap();
+    let tests = json!(["(async () => { assert(f(2) === 5); })();"]);
+    let verdicts = plugin.verify(&ctx(), &row(&[("tests", &tests)], &["```js\nconst f = (x) => 2 * x;\n```"])).unwrap();
+    let [Verdict::Undecided(reason)] = verdicts.as_slice() else { panic!("{verdicts:?}") };
+    assert!(reason.contains("asynchronous"), "{reason}");
+}
+
 /// What programs read and print: source, stdin, stdout; `None` for one that has to fail.
 type Printed<'a> = (&'a str, &'a str, Option<&'a str>);
 
@@ -434,6 +443,9 @@ fn programs_of_javascript_read_and_print_as_they_are_used_to() {
             ("throw new Error('x');", "", None),
             ("null.x", "", None),
             ("Promise.resolve(1).then(console.log);", "", None),
+            ("(async () => { throw new Error('x'); })();", "", None),
+            ("(async () => { await 0; throw new Error('x'); })();", "", None),
+            ("console.log('async'); // await it\n", "", Some("async\n")),
         ],
     );
 }

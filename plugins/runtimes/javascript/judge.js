@@ -2,6 +2,7 @@
 // the names of the program; each use of a stand-in is an operation. `program` runs the program and the operations in another
 // sandbox, and says what each gave. Then the tests are run again with those results.
 
+import { isAsynchronous } from "./asynchronous.js";
 import { Foreign, flat, whole } from "./values.js";
 
 const ITEMS = 1024;
@@ -305,6 +306,7 @@ export function tests(request, world, say) {
   let errors = 0;
   const setup = before.join("\n");
   const call = entryPoint ? `\nif (typeof check === "function") check(${entryPoint});` : "";
+  if ([setup, ...tests].some(isAsynchronous)) broken = "the tests are asynchronous, and promises do not run here";
   for (const test of tests) {
     asserts += (test.match(/\bassert(\.\w+)*\s*\(/g) ?? []).length;
     try {

@@ -7,6 +7,7 @@
 
 import stdout from "wasi:cli/stdout@0.2.12";
 import stderr from "wasi:cli/stderr@0.2.12";
+import { isAsynchronous } from "./asynchronous.js";
 import * as judge from "./judge.js";
 
 const CHUNK = 4096;
@@ -379,7 +380,7 @@ export function execute(source, stdin) {
   Object.assign(globalThis, world);
   globalThis.global = globalThis;
   // Work that a promise would do later is never done: say so, rather than end as if all were well.
-  let isLeft = false;
+  let isLeft = isAsynchronous(source);
   const then = Promise.prototype.then;
   Promise.prototype.then = function (...reactions) {
     isLeft = true;
