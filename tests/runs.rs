@@ -396,6 +396,23 @@ at_most = 0
 }
 
 #[test]
+fn the_evaluations_of_a_file_run_alone() {
+    let quickstart = root().join("pipelines/quickstart");
+    let file = |name: &str| quickstart.join(name).to_string_lossy().into_owned();
+    let folder = Folder::new();
+    let few = ["--set", "run.dir=runs", "--set", "evaluations.arithmetic.count=8"];
+    let reason = file("reason.toml");
+    folder.run(["evaluate", &reason].into_iter().chain(few)).expect(0, &["reason: 0 steps", "pass@1"]);
+    let metrics = lines(&folder.path("runs/reason/0001/metrics.jsonl"));
+    assert_eq!(metrics.len(), 1, "nothing is learned: {metrics:?}");
+    assert!(metrics[0]["eval/arithmetic/pass@1"].is_number(), "{metrics:?}");
+    folder.run(["resume", "runs/reason/0001"]).expect(0, &["there is nothing to resume"]);
+    folder
+        .run(["evaluate", &file("../quickstart.toml")])
+        .expect(2, &["is a recipe: evaluate the file of one of its phases"]);
+}
+
+#[test]
 fn a_run_whose_metric_gets_no_better_ends_early() {
     let text = pipeline(NUMBER).replace("on_undecided = \"drop\"", "on_undecided = \"zero\"\nmax_undecided = 1");
     let evaluation = r#"

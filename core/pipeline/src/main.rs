@@ -37,6 +37,8 @@ enum Command {
     Run(commands::run::Args),
     /// Go on with a run that was interrupted.
     Resume(commands::resume::Args),
+    /// Run the evaluations of a pipeline file, and nothing else of it.
+    Evaluate(commands::evaluate::Args),
     /// Measure how fast a model samples and learns on this machine.
     Bench(commands::bench::Args),
     /// Describe a model folder, or compare it with another implementation's numbers.
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         Command::Validate(args) => commands::validate::run(&args),
         Command::Run(args) => commands::run::run(&args),
         Command::Resume(args) => commands::resume::run(&args),
+        Command::Evaluate(args) => commands::evaluate::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
         Command::Model(args) => commands::model::run(&args),
         Command::Plugin(args) => commands::plugin::run(&args),

@@ -1,6 +1,7 @@
 //! One file a subcommand.
 
 pub mod bench;
+pub mod evaluate;
 pub mod model;
 pub mod plugin;
 pub mod resume;
